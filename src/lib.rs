@@ -1,0 +1,16 @@
+//! sessile answers one question for other services, from a SQLite file that their login system writes: does
+//! this user have an active session?
+//!
+//! The rooms of the house, from the door inwards. An import points down this list, never up (a test checks
+//! the arrows):
+//!
+//! - [`session`]: what a session is and when it counts. The predicate stands here and nowhere else.
+//! - [`time`]: instants and spans in milliseconds.
+
+#![cfg_attr(
+    test,
+    allow(clippy::unwrap_used, reason = "a test that finds none has failed")
+)]
+
+pub mod session;
+pub mod time;
