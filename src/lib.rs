@@ -4,6 +4,7 @@
 //! The rooms of the house, from the door inwards. An import points down this list, never up (a test checks
 //! the arrows):
 //!
+//! - [`store`]: the SQLite file. Knows no HTTP, and meets `api` at one handle, [`store::Reader`].
 //! - [`session`]: what a session is and when it counts. The predicate stands here and nowhere else.
 //! - [`time`]: instants and spans in milliseconds.
 
@@ -13,4 +14,5 @@
 )]
 
 pub mod session;
+pub mod store;
 pub mod time;

@@ -1,0 +1,282 @@
+//! The reading side: counts over a pool of read-only connections.
+//!
+//! Every count runs in a read transaction of its own, so it sees each commit that any process made before it
+//! began. What SQLite can't see is that the file under its path is no longer the one it opened: a connection
+//! then serves old data for ever. So each count is followed by a look at what the path leads to now, and where
+//! that has changed the count is thrown away, every connection is closed (SQLite shares state between the
+//! connections of a process, so one that stays open would poison the new ones) and the path is opened again.
+
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
+
+use r2d2_sqlite::SqliteConnectionManager;
+use rusqlite::{Connection, OpenFlags};
+use tokio::sync::Semaphore;
+use tokio::time::timeout;
+
+use super::{FileFault, StoreError, harden, schema};
+use crate::session::{Cutoffs, Policy, TenantId, UserId};
+use crate::time::Timestamp;
+
+/// How long a query waits for a lock that another process holds. Readers of a WAL file meet one only while a
+/// writer opens, closes or recovers the file, which takes milliseconds.
+const BUSY_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// The predicate of [`Session::is_active_at`](crate::session::Session::is_active_at) over the columns of the
+/// index `session_live`, which alone answers it. The index is named because a planner with statistics could
+/// otherwise choose the primary key and read every session of the tenant.
+const COUNT: &str = "\
+    SELECT count(*) FROM session INDEXED BY session_live
+    WHERE tenant_id = ?1 AND user_id = ?2 AND revoked_at IS NULL
+      AND expires_at > ?3
+      AND (idle_expires_at IS NULL OR idle_expires_at > ?3)
+      AND coalesce(authenticated_at, created_at) > ?4
+      AND coalesce(last_active_at, authenticated_at, created_at) > ?5";
+
+/// How often a file may be swapped under one count before that is an error.
+const ATTEMPTS: usize = 3;
+
+/// Answers from one file, on as many threads as it has connections. Cheap to clone.
+#[derive(Clone)]
+pub struct Reader {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    path: PathBuf,
+    pool_size: u32,
+    /// One permit for each connection, so that waiting for one is done in the runtime, not on a thread.
+    permits: Arc<Semaphore>,
+    /// `None` after the file could not be opened again; the next count tries anew.
+    opened: RwLock<Option<Opened>>,
+}
+
+/// A pool over the file that `identity` names.
+struct Opened {
+    pool: r2d2::Pool<SqliteConnectionManager>,
+    identity: Identity,
+}
+
+/// Device and inode of the file and of its -wal and -shm, `None` where there is none.
+#[derive(Debug, PartialEq, Eq)]
+struct Identity([Option<(u64, u64)>; 3]);
+
+impl Reader {
+    /// Opens the file read-only, checks that it is one to answer from, and asks it once.
+    pub fn open(path: &Path, pool_size: u32) -> Result<Self, StoreError> {
+        let opened = Opened::open(path, pool_size).map_err(|fault| fault.at(path))?;
+        Ok(Self {
+            shared: Arc::new(Shared {
+                path: path.to_owned(),
+                pool_size,
+                permits: Arc::new(Semaphore::new(pool_size as usize)),
+                opened: RwLock::new(Some(opened)),
+            }),
+        })
+    }
+
+    /// The number of sessions of `user` in `tenant` whose instants all lie after `cutoffs`. Waits for a
+    /// connection without holding a worker of the runtime.
+    pub async fn count(
+        &self,
+        tenant: TenantId<'_>,
+        user: UserId<'_>,
+        cutoffs: Cutoffs,
+    ) -> Result<u64, StoreError> {
+        let free = timeout(
+            BUSY_TIMEOUT,
+            Arc::clone(&self.shared.permits).acquire_owned(),
+        )
+        .await;
+        let Ok(Ok(permit)) = free else {
+            return Err(FileFault::Crowded.at(&self.shared.path));
+        };
+        let (reader, tenant, user) = (self.clone(), tenant.into_owned(), user.into_owned());
+        let count = tokio::task::spawn_blocking(move || {
+            // The permit goes with the connection: whoever asked may be gone before the count is done.
+            let _permit = permit;
+            reader.count_blocking(&tenant, &user, &cutoffs)
+        });
+        count
+            .await
+            .map_err(|error| FileFault::from(error).at(&self.shared.path))?
+    }
+
+    /// The same, on the calling thread.
+    pub fn count_blocking(
+        &self,
+        tenant: &TenantId<'_>,
+        user: &UserId<'_>,
+        cutoffs: &Cutoffs,
+    ) -> Result<u64, StoreError> {
+        self.shared
+            .count(tenant, user, cutoffs)
+            .map_err(|fault| fault.at(&self.shared.path))
+    }
+}
+
+impl Shared {
+    fn count(
+        &self,
+        tenant: &TenantId<'_>,
+        user: &UserId<'_>,
+        cutoffs: &Cutoffs,
+    ) -> Result<u64, FileFault> {
+        for _ in 0..ATTEMPTS {
+            if let Some(opened) = &*self.opened.read().unwrap_or_else(PoisonError::into_inner) {
+                let count = opened.count(tenant, user, cutoffs);
+                if opened.identity == Identity::of(&self.path) {
+                    return count;
+                }
+            }
+            self.open_again()?;
+        }
+        Err(FileFault::Unsteady)
+    }
+
+    /// Waits until no count is under way, closes every connection, and opens what the path leads to now.
+    fn open_again(&self) -> Result<(), FileFault> {
+        let mut opened = self.opened.write().unwrap_or_else(PoisonError::into_inner);
+        if opened
+            .as_ref()
+            .is_some_and(|opened| opened.identity == Identity::of(&self.path))
+        {
+            return Ok(()); // another thread was here first
+        }
+        *opened = None;
+        *opened = Some(Opened::open(&self.path, self.pool_size)?);
+        tracing::info!(database.path = %self.path.display(), "the data file was replaced; opened the new one");
+        Ok(())
+    }
+}
+
+impl Opened {
+    fn open(path: &Path, pool_size: u32) -> Result<Self, FileFault> {
+        if !path.try_exists()? {
+            return Err(FileFault::Missing);
+        }
+        // r2d2 tries for its whole timeout and forgets why it failed; a connection of our own fails at once and
+        // says why. It stays open until the pool has its own, because the last one to close removes -wal and -shm.
+        let probe = Connection::open_with_flags(path, read_only())?;
+        prepare(&probe)?;
+        schema::verify(&probe)?;
+        query(
+            &probe,
+            "",
+            "",
+            &Policy::default().cutoffs(Timestamp::from_millis(0)),
+        )?;
+        let manager = SqliteConnectionManager::file(path)
+            .with_flags(read_only())
+            .with_init(|connection| prepare(connection));
+        let pool = r2d2::Pool::builder()
+            .max_size(pool_size)
+            .max_lifetime(None)
+            .idle_timeout(None)
+            .test_on_check_out(false)
+            .connection_timeout(BUSY_TIMEOUT)
+            .error_handler(Box::new(r2d2::NopErrorHandler))
+            .build(manager)?;
+        Ok(Self {
+            pool,
+            identity: Identity::of(path),
+        })
+    }
+
+    fn count(
+        &self,
+        tenant: &TenantId<'_>,
+        user: &UserId<'_>,
+        cutoffs: &Cutoffs,
+    ) -> Result<u64, FileFault> {
+        query(&*self.pool.get()?, tenant.as_str(), user.as_str(), cutoffs)
+    }
+}
+
+fn read_only() -> OpenFlags {
+    OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX
+}
+
+/// What each connection is told before its first query.
+fn prepare(connection: &Connection) -> rusqlite::Result<()> {
+    connection.busy_timeout(BUSY_TIMEOUT)?;
+    harden(connection)?;
+    connection.pragma_update(None, "query_only", true)
+}
+
+fn query(
+    connection: &Connection,
+    tenant: &str,
+    user: &str,
+    cutoffs: &Cutoffs,
+) -> Result<u64, FileFault> {
+    let mut statement = connection.prepare_cached(COUNT)?;
+    let count: i64 = statement.query_row(
+        (
+            tenant,
+            user,
+            cutoffs.deadline.as_millis(),
+            cutoffs.authentication.as_millis(),
+            cutoffs.activity.as_millis(),
+        ),
+        |row| row.get(0),
+    )?;
+    Ok(count.unsigned_abs())
+}
+
+impl Identity {
+    fn of(path: &Path) -> Self {
+        let companion = |suffix: &str| {
+            let mut path = path.as_os_str().to_owned();
+            path.push(suffix);
+            PathBuf::from(path)
+        };
+        Self(["", "-wal", "-shm"].map(|suffix| {
+            std::fs::metadata(companion(suffix))
+                .ok()
+                .map(|file| (file.dev(), file.ino()))
+        }))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_index_alone_answers_the_count() {
+        let made = Connection::open_in_memory().unwrap();
+        made.execute_batch(schema::SQL).unwrap();
+        let plan: String = made
+            .query_row(
+                &format!("EXPLAIN QUERY PLAN {COUNT}"),
+                ("", "", 0, 0, 0),
+                |row| row.get("detail"),
+            )
+            .unwrap();
+        assert_eq!(
+            plan,
+            "SEARCH session USING COVERING INDEX session_live (tenant_id=? AND user_id=? AND expires_at>?)"
+        );
+        // "Covering" is the planner's word for it; the program itself must not open the table either.
+        let mut program = made.prepare(&format!("EXPLAIN {COUNT}")).unwrap();
+        let table: i64 = made
+            .query_row(
+                "SELECT rootpage FROM sqlite_schema WHERE name = 'session'",
+                [],
+                |row| row.get(0),
+            )
+            .unwrap();
+        let mut steps = program.query(("", "", 0, 0, 0)).unwrap();
+        while let Some(step) = steps.next().unwrap() {
+            let opcode: String = step.get("opcode").unwrap();
+            let root_page: i64 = step.get("p2").unwrap();
+            assert!(
+                opcode != "OpenRead" || root_page != table,
+                "the count opens the table"
+            );
+        }
+    }
+}
