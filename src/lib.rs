@@ -4,6 +4,8 @@
 //! The rooms of the house, from the door inwards. An import points down this list, never up (a test checks
 //! the arrows):
 //!
+//! - [`server`]: listeners, connections, drain. Knows no session.
+//! - [`api`]: one request to one response. Knows no socket, and meets `server` at hyper's `Service`.
 //! - [`store`]: the SQLite file. Knows no HTTP, and meets `api` at one handle, [`store::Reader`].
 //! - [`session`]: what a session is and when it counts. The predicate stands here and nowhere else.
 //! - [`time`]: instants and spans in milliseconds.
@@ -13,6 +15,8 @@
     allow(clippy::unwrap_used, reason = "a test that finds none has failed")
 )]
 
+pub mod api;
+pub mod server;
 pub mod session;
 pub mod store;
 pub mod time;

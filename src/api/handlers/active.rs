@@ -1,0 +1,68 @@
+//! `GET /internal/session/sessions/{user_id}/active`: does this user have an active session, and how many?
+
+use http_body_util::Full;
+use hyper::body::Bytes;
+use hyper::http::request::Parts;
+use hyper::{Response, StatusCode};
+use serde::{Serialize, Serializer};
+
+use crate::api::headers::{JSON, respond};
+use crate::api::params::Question;
+use crate::api::problem::{Kind, Problem, to_json};
+use crate::api::service::{Seen, Shared};
+use crate::time::Timestamp;
+
+/// The answer, upstream's `dto.ActiveSessionStatus`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ActiveSessionStatus {
+    pub session_count: u64,
+}
+
+impl ActiveSessionStatus {
+    pub fn is_active(self) -> bool {
+        self.session_count > 0
+    }
+}
+
+impl Serialize for ActiveSessionStatus {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        use serde::ser::SerializeStruct;
+        let mut object = serializer.serialize_struct("ActiveSessionStatus", 2)?;
+        object.serialize_field("active", &self.is_active())?;
+        object.serialize_field("session_count", &self.session_count)?;
+        object.end()
+    }
+}
+
+pub(in crate::api) async fn active(
+    api: &Shared,
+    request: &Parts,
+    user_segment: &str,
+    clock: Timestamp,
+    seen: &mut Seen,
+) -> Result<Response<Full<Bytes>>, Problem> {
+    let key = api
+        .keyring
+        .authenticate(&request.headers, &api.settings.key_header, clock)?;
+    seen.key = Some(key.name.clone());
+    let question = Question::parse(
+        &request.headers,
+        user_segment,
+        clock,
+        api.settings.development,
+    )?;
+    if !key.allows(&question.tenant) {
+        return Err(Problem::new(Kind::TenantNotAllowed));
+    }
+    let cutoffs = api.policies.of(&question.tenant).cutoffs(question.at);
+    let session_count = api
+        .reader
+        .count(question.tenant, question.user, cutoffs)
+        .await
+        .map_err(Problem::internal)?;
+    Ok(respond(
+        StatusCode::OK,
+        JSON,
+        to_json(&ActiveSessionStatus { session_count }),
+    ))
+}

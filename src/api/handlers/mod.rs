@@ -1,0 +1,4 @@
+//! The operations, one a file.
+
+pub(super) mod active;
+pub(super) mod health;

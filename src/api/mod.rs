@@ -1,0 +1,24 @@
+//! One request to one response. Knows no socket; `server` hands it requests through hyper's `Service`.
+//!
+//! - [`service`]: the way of a request, from top to bottom.
+//! - [`framing`]: what a request must be before its meaning matters.
+//! - [`router`]: which operation a target and a method name.
+//! - [`auth`]: who asks. [`params`]: about whom, and at what instant.
+//! - [`handlers`]: the operations.
+//! - [`problem`]: every error, and how it is written. [`negotiate`]: in which media type.
+//! - [`trace`]: the ids of a request. [`headers`]: the fields of both directions.
+
+pub mod auth;
+mod framing;
+mod handlers;
+mod headers;
+pub mod negotiate;
+pub mod params;
+pub mod problem;
+pub mod router;
+mod service;
+pub mod trace;
+
+pub use handlers::active::ActiveSessionStatus;
+pub use router::Surface;
+pub use service::{Api, Settings};

@@ -1,0 +1,287 @@
+//! The way of a request, from top to bottom.
+//!
+//! [`Api::respond`] goes around: it gives the request its ids, turns a Problem or a panic into a response, and
+//! writes the log line. [`Api::answer`] goes through: its order of checks is the contract's, and the first that
+//! fails is the answer.
+
+use std::cell::LazyCell;
+use std::future::{Future, poll_fn};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::task::Poll;
+use std::time::Instant;
+
+use http_body_util::Full;
+use hyper::body::{Body as _, Bytes};
+use hyper::header::{CONNECTION, CONTENT_LENGTH, HeaderName, HeaderValue};
+use hyper::http::request::Parts;
+use hyper::{Method, Request, Response, StatusCode};
+
+use super::auth::Keyring;
+use super::handlers::{active::active, health};
+use super::headers::X_REQUEST_ID;
+use super::problem::{Context, Kind, Problem};
+use super::router::{NoRoute, Route, Surface, route};
+use super::trace::{TraceContext, request_id};
+use super::{framing, router};
+use crate::session::Policies;
+use crate::store::Reader;
+use crate::time::Timestamp;
+
+/// After how many seconds a request that met a full or stopping server may be sent again.
+const RETRY_AFTER: u32 = 1;
+
+/// What the API is told of itself.
+#[derive(Debug)]
+pub struct Settings {
+    /// Whether a request may say what time it is, and violations show the offending value.
+    pub development: bool,
+    /// The header field that carries the key.
+    pub key_header: HeaderName,
+    /// The name of this service in Problems, and the realm of its keys: no quote and no backslash.
+    pub service: String,
+    /// What `type` begins with, before the slug.
+    pub problems_base_url: String,
+    /// How many requests may be under way at once.
+    pub max_in_flight: usize,
+}
+
+/// The API on one listener. Cheap to clone.
+#[derive(Clone)]
+pub struct Api {
+    shared: Arc<Shared>,
+    surface: Surface,
+}
+
+/// What all listeners and requests share.
+pub(super) struct Shared {
+    pub(super) settings: Settings,
+    pub(super) keyring: Keyring,
+    pub(super) policies: Policies,
+    pub(super) reader: Reader,
+    challenge: HeaderValue,
+    in_flight: AtomicUsize,
+    draining: AtomicBool,
+}
+
+/// What the log line says of a request beside what stands in it.
+#[derive(Default)]
+pub(super) struct Seen {
+    route: Option<&'static str>,
+    /// The name of the key.
+    pub(super) key: Option<String>,
+}
+
+impl Api {
+    /// Fails where the service's name can't stand in a header field.
+    pub fn new(
+        settings: Settings,
+        keyring: Keyring,
+        policies: Policies,
+        reader: Reader,
+    ) -> Result<Self, hyper::header::InvalidHeaderValue> {
+        let challenge = HeaderValue::try_from(format!("ApiKey realm=\"{}\"", settings.service))?;
+        let shared = Shared {
+            settings,
+            keyring,
+            policies,
+            reader,
+            challenge,
+            in_flight: AtomicUsize::new(0),
+            draining: AtomicBool::new(false),
+        };
+        Ok(Self {
+            shared: Arc::new(shared),
+            surface: Surface::All,
+        })
+    }
+
+    /// The same API with other routes.
+    #[must_use]
+    pub fn with_surface(&self, surface: Surface) -> Self {
+        Self {
+            shared: Arc::clone(&self.shared),
+            surface,
+        }
+    }
+
+    /// From now on every question is answered 503: the server is about to stop.
+    pub fn drain(&self) {
+        self.shared.draining.store(true, Ordering::Relaxed);
+    }
+
+    /// Answers a request. Its body is never read.
+    pub async fn respond<B>(&self, request: Request<B>) -> Response<Full<Bytes>> {
+        let started = Instant::now();
+        let (request, _) = request.into_parts();
+        let request_id = request_id(&request.headers);
+        let mut seen = Seen::default();
+        let outcome = catch_panic(self.answer(&request, &mut seen)).await;
+
+        let trace = LazyCell::new(|| TraceContext::of(&request.headers));
+        let id = request_id.to_str().unwrap_or_default();
+        let mut response = outcome.unwrap_or_else(|problem| {
+            if problem.status().is_server_error() {
+                log_failure(&problem, id, &trace);
+            }
+            problem.render(&Context {
+                request: &request,
+                request_id: id,
+                trace: &trace,
+                now: Timestamp::now(),
+                base_url: &self.shared.settings.problems_base_url,
+                service: &self.shared.settings.service,
+                challenge: &self.shared.challenge,
+                development: self.shared.settings.development,
+            })
+        });
+        tracing::debug!(
+            request.id = id,
+            trace.id = trace.trace_id(),
+            http.method = %request.method,
+            http.route = seen.route,
+            http.status = response.status().as_u16(),
+            key.name = seen.key,
+            duration.us = u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX),
+            "answered"
+        );
+
+        if request.method == Method::HEAD {
+            let length = response.body().size_hint().lower();
+            response.headers_mut().insert(CONTENT_LENGTH, length.into());
+            *response.body_mut() = Full::default();
+        }
+        if framing::has_body(&request) {
+            response
+                .headers_mut()
+                .insert(CONNECTION, HeaderValue::from_static("close"));
+        }
+        response.headers_mut().insert(X_REQUEST_ID, request_id);
+        response
+    }
+
+    /// The checks in the order of the contract, then the operation.
+    async fn answer(
+        &self,
+        request: &Parts,
+        seen: &mut Seen,
+    ) -> Result<Response<Full<Bytes>>, Problem> {
+        let route = self.route(request);
+        seen.route = route.as_ref().ok().map(Route::pattern);
+        // Whoever asks how the server is must learn it from a full or stopping server, too.
+        let asks_for_health = matches!(route, Ok(Route::Health | Route::Ready));
+        let _in_flight = if asks_for_health {
+            None
+        } else {
+            Some(self.shared.enter()?)
+        };
+        framing::check(request)?;
+        match route? {
+            Route::Active { user_id } => {
+                active(&self.shared, request, user_id, Timestamp::now(), seen).await
+            }
+            Route::Health => Ok(health::healthz()),
+            Route::Ready => Ok(health::readyz(&self.shared).await),
+        }
+    }
+
+    fn route<'t>(&self, request: &'t Parts) -> Result<Route<'t>, Problem> {
+        let uri = &request.uri;
+        let path = uri
+            .path_and_query()
+            .map(|_| uri.path())
+            .filter(|path| *path != "*");
+        route(self.surface, &request.method, path).map_err(|none| match none {
+            NoRoute::NotFound => Problem::new(Kind::NotFound),
+            NoRoute::MethodNotAllowed => Problem::new(Kind::MethodNotAllowed)
+                .with_arg("method", request.method.as_str())
+                .with_arg("allow", router::ALLOW),
+        })
+    }
+}
+
+impl Shared {
+    pub(super) fn is_draining(&self) -> bool {
+        self.draining.load(Ordering::Relaxed)
+    }
+
+    /// A place among the requests under way, or a 503.
+    fn enter(&self) -> Result<InFlight<'_>, Problem> {
+        if self.is_draining() {
+            return Err(Problem::unavailable(RETRY_AFTER, "the server is stopping"));
+        }
+        let in_flight = InFlight(&self.in_flight);
+        if self.in_flight.fetch_add(1, Ordering::Relaxed) >= self.settings.max_in_flight {
+            return Err(Problem::unavailable(
+                RETRY_AFTER,
+                "server.max_in_flight requests are under way",
+            ));
+        }
+        Ok(in_flight)
+    }
+}
+
+/// A request under way, counted until it is dropped.
+struct InFlight<'c>(&'c AtomicUsize);
+
+impl Drop for InFlight<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+fn log_failure(problem: &Problem, request_id: &str, trace: &TraceContext) {
+    let cause = problem.cause();
+    let trace_id = trace.trace_id();
+    if problem.status() == StatusCode::SERVICE_UNAVAILABLE {
+        tracing::warn!(
+            request.id = request_id,
+            trace.id = trace_id,
+            cause,
+            "a request was turned away"
+        );
+    } else {
+        tracing::error!(
+            request.id = request_id,
+            trace.id = trace_id,
+            cause,
+            "a request failed"
+        );
+    }
+}
+
+/// Runs `work` to its end; a panic in it is a bug of ours, and a 500 for this request alone.
+///
+/// The state that requests share is atomics, a pool that outlives a lost connection, and what nobody writes, so
+/// nothing is left half done for the next request to see.
+async fn catch_panic<T>(work: impl Future<Output = Result<T, Problem>>) -> Result<T, Problem> {
+    let mut work = pin!(work);
+    poll_fn(|cx| {
+        catch_unwind(AssertUnwindSafe(|| work.as_mut().poll(cx)))
+            .unwrap_or_else(|_| Poll::Ready(Err(Problem::internal("a bug: the handler panicked"))))
+    })
+    .await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_panic_is_a_500_and_not_an_outage() {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .build()
+            .unwrap();
+        let text = "boom".to_owned();
+        let outcome = runtime.block_on(catch_panic::<()>(async {
+            tokio::task::yield_now().await;
+            panic!("{text}");
+        }));
+        assert_eq!(
+            outcome.unwrap_err().status(),
+            StatusCode::INTERNAL_SERVER_ERROR
+        );
+    }
+}
