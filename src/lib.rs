@@ -4,6 +4,8 @@
 //! The rooms of the house, from the door inwards. An import points down this list, never up (a test checks
 //! the arrows):
 //!
+//! - [`config`]: defaults, file, environment and flags, merged and then parsed into one final type.
+//! - [`telemetry`]: where log lines go.
 //! - [`server`]: listeners, connections, drain. Knows no session.
 //! - [`api`]: one request to one response. Knows no socket, and meets `server` at hyper's `Service`.
 //! - [`store`]: the SQLite file. Knows no HTTP, and meets `api` at one handle, [`store::Reader`].
@@ -16,7 +18,9 @@
 )]
 
 pub mod api;
+pub mod config;
 pub mod server;
 pub mod session;
 pub mod store;
+pub mod telemetry;
 pub mod time;

@@ -1,0 +1,249 @@
+//! `[[auth.keys]]` and `INTERNAL_API_KEY`: from what the configuration says of a key to the digest that requests
+//! are compared with. A key given in clear is digested here and held nowhere.
+
+use std::collections::{HashMap, HashSet};
+use std::path::{Path, PathBuf};
+
+use super::raw::{Fault, Found, Key, Origin, Table, Walk};
+use super::{Config, Faults, Mode};
+use crate::api::auth::{ApiKey, Digest, Keyring};
+use crate::session::TenantId;
+use crate::time::Timestamp;
+
+/// Upstream's variable: one more key, for all tenants.
+const VARIABLE: &str = "INTERNAL_API_KEY";
+
+/// The fewest characters of a key in production.
+const MIN_LENGTH: usize = 32;
+
+/// The most bytes of a key file: it holds one line.
+const MAX_FILE: u64 = 4096;
+
+const KEYS: Key = Key::secret(
+    "auth.keys",
+    "tables [[auth.keys]], each with a name and one of sha256, key_file and key",
+);
+/// What [`is_key_name`] takes, in words.
+pub const KEY_NAME_ALLOWED: &str =
+    "1 to 64 visible ASCII characters, a name for logs that no other key has";
+const NAME: Key = Key::new("name", KEY_NAME_ALLOWED);
+const SHA256: Key = Key::secret("sha256", "the key's SHA-256 in 64 hexadecimal digits");
+const KEY_FILE: Key = Key::new("key_file", "the path of a file that holds the key");
+const KEY: Key = Key::secret(
+    "key",
+    "a string without control characters and without a blank at either end, in production of at least 32 characters",
+);
+const TENANTS: Key = Key::new(
+    "tenants",
+    "a list of at least one tenant id, each of 1 to 128 visible ASCII characters",
+);
+const NOT_AFTER: Key = Key::new(
+    "not_after",
+    "an RFC 3339 instant such as 2027-01-01T00:00:00Z",
+);
+
+/// One key as the configuration describes it.
+#[derive(Debug)]
+pub struct KeySpec {
+    pub name: String,
+    /// `auth.keys[0]`, for faults that show later.
+    place: String,
+    origin: Origin,
+    secret: Secret,
+    tenants: Option<HashSet<TenantId<'static>>>,
+    not_after: Option<Timestamp>,
+}
+
+#[derive(Debug)]
+enum Secret {
+    Known(Digest),
+    InFile(PathBuf),
+}
+
+/// Takes `auth.keys` out of the tree.
+pub(super) fn take(walk: &mut Walk, root: &mut Table, mode: Mode) -> Vec<KeySpec> {
+    let mut names = HashSet::new();
+    let mut specs = Vec::new();
+    for mut table in walk.take_list(root, &KEYS) {
+        let name = walk.take(&mut table, &NAME, |found| {
+            let name = found.text()?;
+            (is_key_name(name) && names.insert(name.to_owned())).then(|| name.to_owned())
+        });
+        let given = [&SHA256, &KEY_FILE, &KEY].map(|key| walk.has(&table, key));
+        let sha256 = walk.take(&mut table, &SHA256, |found| {
+            Digest::from_hex(found.text()?).map(Secret::Known)
+        });
+        let in_file = walk.take(&mut table, &KEY_FILE, |found| {
+            found
+                .text()
+                .filter(|path| !path.is_empty())
+                .map(|path| Secret::InFile(path.into()))
+        });
+        let in_clear = walk.take(&mut table, &KEY, |found| {
+            let key = found.text()?;
+            check(key.as_bytes(), mode)
+                .ok()
+                .map(|()| Secret::Known(Digest::of(key.as_bytes())))
+        });
+        let tenants = walk.take(&mut table, &TENANTS, tenants);
+        let not_after = walk.take(&mut table, &NOT_AFTER, |found| {
+            Timestamp::parse_rfc3339(found.instant()?).ok()
+        });
+
+        if name.is_none() && !walk.has_fault(&table, NAME.name) {
+            walk.fault(
+                &table,
+                NAME.name,
+                format!("missing; allowed: {}", NAME.allowed),
+            );
+        }
+        if given.iter().filter(|given| **given).count() != 1 {
+            let found: Vec<&str> = [&SHA256, &KEY_FILE, &KEY]
+                .iter()
+                .zip(given)
+                .filter_map(|(key, given)| given.then_some(key.name))
+                .collect();
+            let found = if found.is_empty() {
+                "none".to_owned()
+            } else {
+                found.join(" and ")
+            };
+            walk.fault(
+                &table,
+                "",
+                format!("found {found}; allowed: one of sha256, key_file and key"),
+            );
+        }
+        let (place, origin) = (table.path.clone(), table.origin.clone());
+        if let (Some(name), Some(secret)) = (name, sha256.or(in_file).or(in_clear)) {
+            specs.push(KeySpec {
+                name,
+                place,
+                origin,
+                secret,
+                tenants,
+                not_after,
+            });
+        }
+        walk.finish(table);
+    }
+    specs
+}
+
+fn tenants(found: &Found<'_>) -> Option<HashSet<TenantId<'static>>> {
+    let tenants = found.texts()?;
+    let tenants: HashSet<_> = tenants
+        .into_iter()
+        .map(|tenant| TenantId::new(tenant.to_owned()).ok())
+        .collect::<Option<_>>()?;
+    (!tenants.is_empty()).then_some(tenants)
+}
+
+/// Whether a key can be called so.
+pub fn is_key_name(name: &str) -> bool {
+    (1..=64).contains(&name.len()) && name.bytes().all(|byte| byte.is_ascii_graphic())
+}
+
+/// Reads the key files and the variable; notes every fault.
+pub(super) fn load(config: &Config) -> Result<Keyring, Faults> {
+    let mut faults = Vec::new();
+    let mut names: HashMap<Digest, String> = HashMap::new();
+    let mut keyring = Keyring::default();
+    let mut add = |key: ApiKey, origin: &Origin, place: &str, faults: &mut Vec<Fault>| {
+        if let Some(other) = names.insert(key.digest, key.name.clone()) {
+            let complaint =
+                format!("found the same key as that of {other:?}; allowed: one name for each key");
+            faults.push(Fault {
+                origin: origin.clone(),
+                key: place.to_owned(),
+                complaint,
+            });
+        }
+        keyring.add(key);
+    };
+    for spec in &config.auth.keys {
+        let digest = match &spec.secret {
+            Secret::Known(digest) => Ok(*digest),
+            Secret::InFile(path) => read(path, config.mode),
+        };
+        match digest {
+            Ok(digest) => {
+                let key = ApiKey {
+                    name: spec.name.clone(),
+                    digest,
+                    tenants: spec.tenants.clone(),
+                    not_after: spec.not_after,
+                };
+                add(key, &spec.origin, &spec.place, &mut faults);
+            }
+            Err(complaint) => {
+                let key = format!("{}.{}", spec.place, KEY_FILE.name);
+                faults.push(Fault {
+                    origin: spec.origin.clone(),
+                    key,
+                    complaint,
+                });
+            }
+        }
+    }
+    if let Some(value) = std::env::var_os(VARIABLE) {
+        use std::os::unix::ffi::OsStrExt;
+        let value = value.as_bytes();
+        let origin = Origin::Variable(VARIABLE.to_owned());
+        match check(value, config.mode) {
+            Ok(()) => {
+                let key = ApiKey {
+                    name: VARIABLE.to_owned(),
+                    digest: Digest::of(value),
+                    tenants: None,
+                    not_after: None,
+                };
+                add(key, &origin, "", &mut faults);
+            }
+            Err(complaint) => faults.push(Fault {
+                origin,
+                key: String::new(),
+                complaint,
+            }),
+        }
+    }
+    if faults.is_empty() {
+        Ok(keyring)
+    } else {
+        Err(Faults(faults))
+    }
+}
+
+/// The digest of the key in a file, without the one newline that may end it.
+fn read(path: &Path, mode: Mode) -> Result<Digest, String> {
+    let size = std::fs::metadata(path)
+        .map_err(|error| format!("can't read {path:?}: {error}"))?
+        .len();
+    if size > MAX_FILE {
+        return Err(format!(
+            "found {size} bytes in {path:?}; allowed: one key of up to {MAX_FILE} bytes"
+        ));
+    }
+    let text = std::fs::read(path).map_err(|error| format!("can't read {path:?}: {error}"))?;
+    let key = text.strip_suffix(b"\n").unwrap_or(&text);
+    check(key, mode).map_err(|complaint| format!("{path:?}: {complaint}"))?;
+    Ok(Digest::of(key))
+}
+
+/// Whether a caller could send the key in a header field at all, and whether it is long enough to keep.
+fn check(key: &[u8], mode: Mode) -> Result<(), String> {
+    let length = String::from_utf8_lossy(key).chars().count();
+    let blank = |byte: Option<&u8>| byte.is_some_and(|byte| byte.is_ascii_whitespace());
+    let found = if key.is_empty() {
+        "an empty key".to_owned()
+    } else if key.iter().any(u8::is_ascii_control) {
+        "a key with a control character".to_owned()
+    } else if blank(key.first()) || blank(key.last()) {
+        "a key with a blank at its end".to_owned()
+    } else if mode == Mode::Production && length < MIN_LENGTH {
+        format!("a key of {length} characters")
+    } else {
+        return Ok(());
+    };
+    Err(format!("found {found}; allowed: {}", KEY.allowed))
+}

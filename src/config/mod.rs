@@ -1,0 +1,465 @@
+//! Configuration: defaults, then a file, then environment variables, then flags, merged by figment and parsed
+//! once into [`Config`]. Nothing is checked again after that.
+//!
+//! Every fault is reported, not only the first, each with its source, its key, what was found and what is
+//! allowed. `raw` is the walk that makes this possible; `keys` is the part that deals with secrets.
+
+mod keys;
+mod raw;
+
+use std::collections::{HashMap, HashSet};
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+use figment::Figment;
+use figment::providers::{Env, Format, Toml};
+use figment::value::Value;
+use hyper::header::HeaderName;
+use thiserror::Error;
+
+pub use keys::{KEY_NAME_ALLOWED, KeySpec, is_key_name};
+pub use raw::{Fault, Origin, Setting};
+
+use crate::api::auth::Keyring;
+use crate::server::Address;
+use crate::session::{Leeway, PRESETS, Policies, Policy, TenantId};
+use crate::telemetry::{self, Level};
+use crate::time::Span;
+use raw::{ENV_PREFIX, Flag, Key, Table, Walk};
+
+/// The variable that names the configuration file.
+const FILE_VARIABLE: &str = "SESSILE_CONFIG";
+
+/// Where a file is looked for when none is named, in this order.
+const FILE_PLACES: [&str; 2] = ["sessile.toml", "/etc/sessile/sessile.toml"];
+
+/// The configuration, checked and final.
+#[derive(Debug)]
+pub struct Config {
+    pub mode: Mode,
+    pub server: Server,
+    pub database: Database,
+    pub auth: Auth,
+    pub policies: Policies,
+    pub problems_base_url: String,
+    pub service_name: String,
+    pub log: Log,
+    /// The file that was read, where there was one.
+    pub file: Option<PathBuf>,
+    /// Every key with its value and where that came from, for people to read; secrets are hidden.
+    pub settings: Vec<Setting>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    Production,
+    /// For tests: a request may say what time it is, and faults show the offending value.
+    Development,
+}
+
+#[derive(Debug)]
+pub struct Server {
+    pub listen: Vec<Address>,
+    /// Empty where the pages for operators stand beside the operation.
+    pub admin_listen: Vec<Address>,
+    pub max_in_flight: usize,
+}
+
+#[derive(Debug)]
+pub struct Database {
+    pub path: PathBuf,
+    pub pool_size: u32,
+}
+
+#[derive(Debug)]
+pub struct Auth {
+    pub header: HeaderName,
+    /// What the file says of the keys. Key files are read by [`Config::keyring`] only, because the commands that
+    /// need no key run as people who may not read them.
+    pub keys: Vec<KeySpec>,
+}
+
+#[derive(Debug)]
+pub struct Log {
+    pub level: Level,
+    pub format: telemetry::Format,
+}
+
+/// What the command line says of the configuration.
+#[derive(Debug, Default)]
+pub struct Flags {
+    pub config: Option<PathBuf>,
+    pub listen: Vec<String>,
+    pub database: Option<String>,
+    pub mode: Option<String>,
+    pub log_level: Option<String>,
+    pub log_format: Option<String>,
+}
+
+/// All that is wrong with the configuration.
+#[derive(Debug, Error)]
+pub struct Faults(pub Vec<Fault>);
+
+impl fmt::Display for Faults {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0.as_slice() {
+            [only] => write!(f, "the configuration has a fault\n  {only}"),
+            many => {
+                write!(f, "the configuration has {} faults", many.len())?;
+                many.iter().try_for_each(|fault| write!(f, "\n  {fault}"))
+            }
+        }
+    }
+}
+
+const MODE: Key = Key::new("mode", "\"production\" or \"development\"");
+const LISTEN: Key = Key::new("server.listen", ADDRESSES);
+const ADMIN_LISTEN: Key = Key::new("server.admin_listen", ADDRESSES);
+const ADDRESSES: &str = "\"host:port\" or \"unix:/path\", or a list of such without repetition";
+const MAX_IN_FLIGHT: Key = Key::new("server.max_in_flight", "a whole number from 1 to 1000000");
+const DATABASE_PATH: Key = Key::new("database.path", "the path of a file");
+const POOL_SIZE: Key = Key::new("database.pool_size", "a whole number from 1 to 1024");
+const AUTH_HEADER: Key = Key::new(
+    "auth.header",
+    "the name of a header field that this server does not use for anything else",
+);
+const LEEWAY: Key = Key::new("sessions.leeway", "a span from \"0s\" to \"60s\"");
+const PRESET: Key = Key::new(
+    "preset",
+    "\"nist-800-63b-3-aal1\", \"nist-800-63b-3-aal2\", \"nist-800-63b-3-aal3\", \"nist-800-63b-4-aal1\", \
+     \"nist-800-63b-4-aal2\", \"nist-800-63b-4-aal3\" or \"none\"",
+);
+const MAX_AGE: Key = Key::new("max_age", LIMIT);
+const IDLE_TIMEOUT: Key = Key::new("idle_timeout", LIMIT);
+const LIMIT: &str = "a span over zero, such as \"30m\", \"12h\" or \"30d\"";
+const POLICY: Key = Key::new(
+    "sessions.policy",
+    "a table of preset, max_age, idle_timeout and tenants",
+);
+const TENANTS: Key = Key::new(
+    "tenants",
+    "a table for each tenant, with preset, max_age or idle_timeout",
+);
+const BASE_URL: Key = Key::new(
+    "problems.base_url",
+    "a URI or a path, in visible ASCII, that ends in \"/\", \"#\", \"=\" or \":\"",
+);
+const SERVICE_NAME: Key = Key::new(
+    "service.name",
+    "1 to 64 characters from A-Z, a-z, 0-9, \".\", \"_\" and \"-\"",
+);
+const LOG_LEVEL: Key = Key::new(
+    "log.level",
+    "\"error\", \"warn\", \"info\", \"debug\" or \"trace\"",
+);
+const LOG_FORMAT: Key = Key::new("log.format", "\"auto\", \"text\", \"json\" or \"journald\"");
+
+/// Header fields that `auth.header` can't be, because they have a meaning of their own here.
+const TAKEN_HEADERS: [&str; 12] = [
+    "accept",
+    "accept-language",
+    "connection",
+    "content-length",
+    "expect",
+    "host",
+    "te",
+    "traceparent",
+    "transfer-encoding",
+    "x-request-id",
+    "x-sessile-now",
+    "x-tenant-id",
+];
+
+/// The longest policy limit: it keeps every sum of instants far from overflow, and no session lives so long.
+const LIMIT_MAX: Span = Span::from_days(100 * 366);
+
+impl Config {
+    /// Reads the configuration of this process.
+    pub fn load(flags: &Flags) -> Result<Self, Faults> {
+        let file = find_file(flags).map_err(|fault| Faults(vec![fault]))?;
+        let mut figment = Figment::from(Toml::string(&defaults()));
+        if let Some(file) = &file {
+            figment = figment.merge(Toml::file_exact(file));
+        }
+        figment = figment.merge(Env::prefixed(ENV_PREFIX).ignore(&["config"]).split("__"));
+        Self::parse(merge_flags(figment, flags), file)
+    }
+
+    /// The configuration of a process that has no file and minds no environment, as a demonstration has not.
+    pub fn from_flags(flags: &Flags) -> Result<Self, Faults> {
+        Self::parse(
+            merge_flags(Figment::from(Toml::string(&defaults())), flags),
+            None,
+        )
+    }
+
+    fn parse(figment: Figment, file: Option<PathBuf>) -> Result<Self, Faults> {
+        let (mut walk, mut root) = Walk::new(figment).map_err(|fault| Faults(vec![fault]))?;
+        let walk = &mut walk;
+        let config = Self::walk(walk, &mut root, file);
+        walk.finish(root);
+        walk.close();
+        match config {
+            Some(config) if walk.faults.is_empty() => Ok(Self {
+                settings: std::mem::take(&mut walk.settings),
+                ..config
+            }),
+            _ => Err(Faults(std::mem::take(&mut walk.faults))),
+        }
+    }
+
+    /// Takes every key, whatever the others are like; `None` where one that must be there was not allowed.
+    fn walk(walk: &mut Walk, root: &mut Table, file: Option<PathBuf>) -> Option<Self> {
+        let mode = walk.take(root, &MODE, |found| match found.text()? {
+            "production" => Some(Mode::Production),
+            "development" => Some(Mode::Development),
+            _ => None,
+        });
+        let listen = walk.take(root, &LISTEN, addresses);
+        let admin_listen = walk
+            .take(root, &ADMIN_LISTEN, addresses)
+            .unwrap_or_default();
+        for (key, addresses) in [
+            (&LISTEN, listen.as_deref()),
+            (&ADMIN_LISTEN, Some(admin_listen.as_slice())),
+        ] {
+            let abroad = addresses
+                .unwrap_or_default()
+                .iter()
+                .find(|address| !address.is_local());
+            if let (Some(abroad), Some(Mode::Development)) = (abroad, mode) {
+                let complaint = format!(
+                    "found \"{abroad}\"; allowed in development mode: loopback addresses and unix sockets"
+                );
+                walk.fault(root, key.name, complaint);
+            }
+        }
+        let max_in_flight = walk.take(root, &MAX_IN_FLIGHT, |found| {
+            found
+                .integer()
+                .filter(|count| (1..=1_000_000).contains(count))
+        });
+        let path = walk.take(root, &DATABASE_PATH, |found| {
+            found
+                .text()
+                .filter(|path| !path.is_empty())
+                .map(PathBuf::from)
+        });
+        let pool_size = walk.take(root, &POOL_SIZE, |found| {
+            found.integer().filter(|size| (1..=1024).contains(size))
+        });
+        let header = walk.take(root, &AUTH_HEADER, |found| {
+            let name = HeaderName::try_from(found.text()?).ok()?;
+            Some(name).filter(|name| !TAKEN_HEADERS.contains(&name.as_str()))
+        });
+        let keys = keys::take(walk, root, mode.unwrap_or(Mode::Production));
+        let leeway = walk.take(root, &LEEWAY, |found| {
+            Leeway::new(Span::parse(found.text()?).ok()?)
+        });
+        let policies = policies(walk, root, leeway.unwrap_or_default());
+        let problems_base_url = walk.take(root, &BASE_URL, |found| {
+            let url = found.text()?;
+            let whole = url.ends_with(['/', '#', '=', ':'])
+                && url.bytes().all(|byte| byte.is_ascii_graphic());
+            whole.then(|| url.to_owned())
+        });
+        let service_name = walk.take(root, &SERVICE_NAME, |found| {
+            let name = found.text()?;
+            let plain = |c: char| c.is_ascii_alphanumeric() || ".-_".contains(c);
+            ((1..=64).contains(&name.len()) && name.chars().all(plain)).then(|| name.to_owned())
+        });
+        let level = walk.take(root, &LOG_LEVEL, |found| match found.text()? {
+            "error" => Some(Level::ERROR),
+            "warn" => Some(Level::WARN),
+            "info" => Some(Level::INFO),
+            "debug" => Some(Level::DEBUG),
+            "trace" => Some(Level::TRACE),
+            _ => None,
+        });
+        let format = walk.take(root, &LOG_FORMAT, |found| match found.text()? {
+            "auto" => Some(telemetry::Format::Auto),
+            "text" => Some(telemetry::Format::Text),
+            "json" => Some(telemetry::Format::Json),
+            "journald" => Some(telemetry::Format::Journald),
+            _ => None,
+        });
+        Some(Self {
+            mode: mode?,
+            server: Server {
+                listen: listen?,
+                admin_listen,
+                max_in_flight: max_in_flight?,
+            },
+            database: Database {
+                path: path?,
+                pool_size: pool_size?,
+            },
+            auth: Auth {
+                header: header?,
+                keys,
+            },
+            policies,
+            problems_base_url: problems_base_url?,
+            service_name: service_name?,
+            log: Log {
+                level: level?,
+                format: format?,
+            },
+            file,
+            settings: Vec::new(),
+        })
+    }
+
+    /// Reads the key files and makes the keys that requests are compared with.
+    pub fn keyring(&self) -> Result<Keyring, Faults> {
+        keys::load(self)
+    }
+}
+
+fn defaults() -> String {
+    // One connection for each worker of the runtime, and two for the lane of slow counts.
+    let workers = std::thread::available_parallelism().map_or(1, usize::from);
+    let pool_size = (workers + 2).min(1024);
+    format!(
+        r#"
+        mode = "production"
+        server = {{ listen = "127.0.0.1:11004", max_in_flight = 1024 }}
+        database = {{ path = "sessile.db", pool_size = {pool_size} }}
+        auth = {{ header = "X-API-Key" }}
+        sessions = {{ leeway = "0s" }}
+        problems = {{ base_url = "/problems/" }}
+        service = {{ name = "session-service" }}
+        log = {{ level = "info", format = "auto" }}
+        "#
+    )
+}
+
+/// The file to read: the one that a flag or a variable names, which must be there, or the first that is found.
+fn find_file(flags: &Flags) -> Result<Option<PathBuf>, Fault> {
+    let variable = || {
+        std::env::var_os(FILE_VARIABLE)
+            .map(|path| (path.into(), Origin::Variable(FILE_VARIABLE.into())))
+    };
+    let Some((named, origin)) = flags
+        .config
+        .clone()
+        .map(|path| (path, Origin::Flag))
+        .or_else(variable)
+    else {
+        return Ok(FILE_PLACES
+            .map(Path::new)
+            .into_iter()
+            .find(|path| path.is_file())
+            .map(Path::to_owned));
+    };
+    match std::fs::metadata(&named) {
+        Ok(found) if !found.is_dir() => Ok(Some(named)),
+        found => {
+            let why = found.map_or_else(
+                |error| error.to_string(),
+                |_| "it is a directory".to_owned(),
+            );
+            let complaint = format!("can't read the configuration file {named:?}: {why}");
+            Err(Fault {
+                origin,
+                key: String::new(),
+                complaint,
+            })
+        }
+    }
+}
+
+fn merge_flags(figment: Figment, flags: &Flags) -> Figment {
+    let listen = (!flags.listen.is_empty()).then(|| {
+        Value::from(
+            flags
+                .listen
+                .iter()
+                .map(String::as_str)
+                .map(Value::from)
+                .collect::<Vec<_>>(),
+        )
+    });
+    let text = |value: &Option<String>| value.as_deref().map(Value::from);
+    [
+        (LISTEN.name, listen),
+        (DATABASE_PATH.name, text(&flags.database)),
+        (MODE.name, text(&flags.mode)),
+        (LOG_LEVEL.name, text(&flags.log_level)),
+        (LOG_FORMAT.name, text(&flags.log_format)),
+    ]
+    .into_iter()
+    .filter_map(|(name, value)| Some(Flag(name, value?)))
+    .fold(figment, Figment::merge)
+}
+
+fn addresses(found: &raw::Found<'_>) -> Option<Vec<Address>> {
+    let texts = found.texts().or_else(|| Some(vec![found.text()?]))?;
+    let addresses: Vec<Address> = texts
+        .iter()
+        .map(|text| text.parse().ok())
+        .collect::<Option<_>>()?;
+    let distinct: HashSet<&Address> = addresses.iter().collect();
+    let repeated = distinct.len() < addresses.len();
+    (!addresses.is_empty() && !repeated).then_some(addresses)
+}
+
+fn policies(walk: &mut Walk, root: &mut Table, leeway: Leeway) -> Policies {
+    let Some(mut table) = walk.take_table(root, &POLICY) else {
+        return Policies {
+            general: Policy {
+                leeway,
+                ..Policy::default()
+            },
+            tenants: HashMap::new(),
+        };
+    };
+    let general = policy(walk, &mut table, leeway);
+    let mut tenants = HashMap::new();
+    for (name, mut table) in walk.take_named(&mut table, &TENANTS) {
+        let nothing_said = table.is_empty();
+        let policy = policy(walk, &mut table, leeway);
+        if walk.is_set_by_variable(&table) {
+            let complaint = "found in an environment variable, where a tenant's name would lose its capitals; \
+                             allowed: in the configuration file";
+            walk.fault(&table, "", complaint.to_owned());
+        } else if nothing_said {
+            walk.fault(
+                &table,
+                "",
+                "found an empty table; to exempt a tenant say preset = \"none\"".to_owned(),
+            );
+        }
+        match TenantId::new(name) {
+            Ok(tenant) => {
+                tenants.insert(tenant, policy);
+            }
+            Err(fault) => {
+                let complaint = format!("not a tenant id: {fault}; allowed: {}", TenantId::ALLOWED);
+                walk.fault(&table, "", complaint);
+            }
+        }
+        walk.finish(table);
+    }
+    walk.finish(table);
+    Policies { general, tenants }
+}
+
+/// The limits of one table: those of its preset, or none, each replaced by the one that stands beside it.
+fn policy(walk: &mut Walk, table: &mut Table, leeway: Leeway) -> Policy {
+    let preset = walk.take(table, &PRESET, |found| {
+        let name = found.text()?;
+        PRESETS.iter().find(|preset| preset.name == name)
+    });
+    let limit = |found: &raw::Found<'_>| {
+        let span = Span::parse(found.text()?).ok()?;
+        (Span::ZERO < span && span <= LIMIT_MAX).then_some(span)
+    };
+    let max_age = walk.take(table, &MAX_AGE, limit);
+    let idle_timeout = walk.take(table, &IDLE_TIMEOUT, limit);
+    Policy {
+        max_age: max_age.or(preset.and_then(|preset| preset.max_age)),
+        idle_timeout: idle_timeout.or(preset.and_then(|preset| preset.idle_timeout)),
+        leeway,
+    }
+}
