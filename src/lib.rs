@@ -4,10 +4,13 @@
 //! The rooms of the house, from the door inwards. An import points down this list, never up (a test checks
 //! the arrows):
 //!
+//! - [`cli`]: the command line's types.
+//! - [`commands`]: one verb a file, each wiring the rooms below together.
 //! - [`config`]: defaults, file, environment and flags, merged and then parsed into one final type.
 //! - [`telemetry`]: where log lines go.
 //! - [`server`]: listeners, connections, drain. Knows no session.
 //! - [`api`]: one request to one response. Knows no socket, and meets `server` at hyper's `Service`.
+//! - [`exchange`]: the shapes that sessions come in from elsewhere.
 //! - [`store`]: the SQLite file. Knows no HTTP, and meets `api` at one handle, [`store::Reader`].
 //! - [`session`]: what a session is and when it counts. The predicate stands here and nowhere else.
 //! - [`time`]: instants and spans in milliseconds.
@@ -18,7 +21,10 @@
 )]
 
 pub mod api;
+pub mod cli;
+pub mod commands;
 pub mod config;
+pub mod exchange;
 pub mod server;
 pub mod session;
 pub mod store;

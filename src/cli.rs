@@ -1,0 +1,171 @@
+//! The command line's types, and nothing else. Help, man page and completions come from here.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::session::{TenantId, UserId};
+use crate::time::Timestamp;
+
+/// Answers one question for other services: does this user have an active session?
+#[derive(Debug, Parser)]
+#[command(name = "sessile", version, propagate_version = true, after_help = EXIT_CODES)]
+pub struct Cli {
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+const EXIT_CODES: &str = "\
+Exit codes: 0 done; 1 a negative finding (check: no active session); 2 usage or other trouble;
+3 configuration; 4 data file; 5 address.";
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Answer requests until SIGTERM or SIGINT
+    ///
+    /// Prints `listening on http://HOST:PORT` once it answers.
+    #[command(after_help = "\
+Examples:
+  sessile serve --demo                       try it, with nothing prepared
+  sessile serve --config /etc/sessile.toml   serve for good
+  sessile serve --listen 127.0.0.1:0         on a free port, which the ready line tells")]
+    Serve(Serve),
+
+    /// Make a new, empty data file
+    ///
+    /// A file that is one already is left as it is.
+    #[command(after_help = "Example:\n  sessile init --database sessions.db")]
+    Init {
+        #[command(flatten)]
+        common: Common,
+    },
+
+    /// Take sessions from upstream's export or from NDJSON into the data file
+    ///
+    /// The input is {"sessions":[…]} or one session object a line, told apart by its content. Either all of it is
+    /// taken, in one transaction, or, if anything in it is at fault, nothing.
+    #[command(after_help = "\
+Examples:
+  sessile import export.json
+  curl -s https://upstream.example/export | sessile import -
+  sessile import --dry-run --at 2026-11-23T12:00:00Z sessions.ndjson")]
+    Import(Import),
+
+    /// Say whether a user has an active session: the endpoint's answer, without the endpoint
+    ///
+    /// Exits with 0 where the user has one, with 1 where not.
+    #[command(after_help = "\
+Examples:
+  sessile check --tenant acme alice
+  sessile check --tenant acme alice --at 2026-11-23T12:00:00Z --json
+  sessile check --tenant acme -- --odd-user-id")]
+    Check(Check),
+
+    /// Show the effective configuration, with the source of each value and without secrets
+    Config {
+        #[command(flatten)]
+        common: Common,
+    },
+
+    /// Manage API keys
+    #[command(subcommand)]
+    Key(Key),
+}
+
+/// What every command takes that needs the configuration or the data file.
+#[derive(Debug, Args)]
+pub struct Common {
+    /// The configuration file [default: ./sessile.toml, then /etc/sessile/sessile.toml]
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+
+    /// The data file [default: the configuration's database.path]
+    #[arg(long, value_name = "FILE")]
+    pub database: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub struct Serve {
+    #[command(flatten)]
+    pub common: Common,
+
+    /// Where to listen, host:port or unix:/path; may be repeated [default: 127.0.0.1:11004]
+    #[arg(long, value_name = "ADDRESS")]
+    pub listen: Vec<String>,
+
+    /// `production` or `development`
+    #[arg(long)]
+    pub mode: Option<String>,
+
+    /// `error`, `warn`, `info`, `debug` or `trace`
+    #[arg(long, value_name = "LEVEL")]
+    pub log_level: Option<String>,
+
+    /// `auto`, `text`, `json` or `journald`
+    #[arg(long, value_name = "FORMAT")]
+    pub log_format: Option<String>,
+
+    /// Serve a throw-away file of sample sessions in development mode, with the key `demo-key`, and print what to
+    /// ask it; configuration files and variables are not minded
+    #[arg(long, conflicts_with_all = ["config", "database", "mode"])]
+    pub demo: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct Import {
+    #[command(flatten)]
+    pub common: Common,
+
+    /// The input; `-` is standard input
+    #[arg(value_name = "FILE")]
+    pub input: PathBuf,
+
+    /// The instant that relative times count from, in RFC 3339 [default: now]
+    #[arg(long, value_name = "INSTANT", value_parser = Timestamp::parse_rfc3339)]
+    pub at: Option<Timestamp>,
+
+    /// Do all of it but the commit
+    #[arg(long)]
+    pub dry_run: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct Check {
+    #[command(flatten)]
+    pub common: Common,
+
+    /// The tenant, as in X-Tenant-ID
+    #[arg(long, value_name = "TENANT", value_parser = |text: &str| id(text, TenantId::ALLOWED, TenantId::new))]
+    pub tenant: TenantId<'static>,
+
+    /// The user id, in plain text
+    #[arg(allow_negative_numbers = true, value_parser = |text: &str| id(text, UserId::ALLOWED, UserId::new))]
+    pub user: UserId<'static>,
+
+    /// The instant to answer for, in RFC 3339 [default: now]
+    #[arg(long, value_name = "INSTANT", value_parser = Timestamp::parse_rfc3339)]
+    pub at: Option<Timestamp>,
+
+    /// Print the answer as the endpoint would
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Key {
+    /// Make a new key of 256 random bits
+    ///
+    /// The key itself is printed this once and kept nowhere. The lines for the configuration hold its SHA-256.
+    New {
+        /// The key's name in logs: who will use it
+        name: String,
+    },
+}
+
+fn id<T, E: std::fmt::Display>(
+    text: &str,
+    allowed: &str,
+    parse: impl FnOnce(String) -> Result<T, E>,
+) -> Result<T, String> {
+    parse(text.to_owned()).map_err(|fault| format!("{fault}; allowed: {allowed}"))
+}

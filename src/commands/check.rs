@@ -1,0 +1,34 @@
+//! `sessile check`: the endpoint's answer on the command line, by the same code.
+
+use std::io::{Write, stdout};
+
+use super::{Done, load};
+use crate::api::ActiveSessionStatus;
+use crate::cli::Check;
+use crate::store::Reader;
+use crate::time::Timestamp;
+
+pub(super) fn run(args: &Check) -> anyhow::Result<Done> {
+    let config = load(&args.common)?;
+    let reader = Reader::open(&config.database.path, 1)?;
+    let at = args.at.unwrap_or_else(Timestamp::now);
+    let cutoffs = config.policies.of(&args.tenant).cutoffs(at);
+    let session_count = reader.count_blocking(&args.tenant, &args.user, &cutoffs)?;
+    let status = ActiveSessionStatus { session_count };
+    if args.json {
+        writeln!(stdout(), "{}", serde_json::to_string(&status)?)?;
+    } else {
+        let word = if status.is_active() {
+            "active"
+        } else {
+            "inactive"
+        };
+        let plural = if session_count == 1 { "" } else { "s" };
+        writeln!(stdout(), "{word}: {session_count} session{plural}")?;
+    }
+    Ok(if status.is_active() {
+        Done::Yes
+    } else {
+        Done::No
+    })
+}

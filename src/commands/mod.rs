@@ -1,0 +1,74 @@
+//! The commands, one verb a file, and what their ends mean to a shell.
+
+mod check;
+mod config;
+mod import;
+mod init;
+mod key;
+mod serve;
+
+use std::io::{self, Write};
+use std::process::ExitCode;
+
+use crate::cli::{Cli, Command, Common, Key};
+use crate::config::{Config, Faults, Flags};
+use crate::server::BindError;
+use crate::store::StoreError;
+
+/// How a command ended that did what it was asked for.
+enum Done {
+    /// 0
+    Yes,
+    /// 1: it found that the answer is no.
+    No,
+}
+
+/// Runs a command to its end. An error is one sentence on standard error.
+pub fn run(cli: Cli) -> ExitCode {
+    let done = match cli.command {
+        Command::Serve(args) => serve::run(&args),
+        Command::Init { common } => init::run(&common),
+        Command::Import(args) => import::run(&args),
+        Command::Check(args) => check::run(&args),
+        Command::Config { common } => config::run(&common),
+        Command::Key(Key::New { name }) => key::new(&name),
+    };
+    match done {
+        Ok(Done::Yes) => ExitCode::SUCCESS,
+        Ok(Done::No) => ExitCode::from(1),
+        // Whoever reads our output has had enough of it, as `head` has.
+        Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
+        Err(error) => {
+            let _ = writeln!(io::stderr(), "sessile: {error:#}");
+            ExitCode::from(exit_code(&error))
+        }
+    }
+}
+
+/// 2 usage or other trouble, 3 configuration, 4 data file, 5 address.
+fn exit_code(error: &anyhow::Error) -> u8 {
+    error
+        .chain()
+        .find_map(|cause| match cause {
+            _ if cause.is::<Faults>() => Some(3),
+            _ if cause.is::<StoreError>() => Some(4),
+            _ if cause.is::<BindError>() => Some(5),
+            _ => None,
+        })
+        .unwrap_or(2)
+}
+
+fn is_broken_pipe(error: &anyhow::Error) -> bool {
+    error
+        .downcast_ref::<io::Error>()
+        .is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
+}
+
+/// The configuration for a command that takes no flags of its own for it.
+fn load(common: &Common) -> Result<Config, Faults> {
+    Config::load(&Flags {
+        config: common.config.clone(),
+        database: common.database.clone(),
+        ..Flags::default()
+    })
+}

@@ -1,0 +1,173 @@
+//! `sessile serve`: the rooms wired together, from the configuration to the last closed connection.
+
+mod demo;
+
+use std::convert::Infallible;
+use std::io::{Write, stdout};
+use std::time::Duration;
+
+use anyhow::Context;
+use hyper::service::service_fn;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+
+use super::Done;
+use crate::api::auth::Keyring;
+use crate::api::{Api, Settings, Surface};
+use crate::cli;
+use crate::config::{Config, Fault, Faults, Flags, Mode, Origin};
+use crate::server::{self, Address, BindError, Listener};
+use crate::store::Reader;
+use crate::telemetry;
+use crate::time::Timestamp;
+
+/// How long requests under way may take to finish after a signal.
+const DRAIN: Duration = Duration::from_secs(10);
+
+pub(super) fn run(args: &cli::Serve) -> anyhow::Result<Done> {
+    if args.demo {
+        return demo::run(args);
+    }
+    let config = Config::load(&flags(args))?;
+    telemetry::init(config.log.level, config.log.format).context("can't start logging")?;
+    let keyring = config.keyring()?;
+    if keyring.is_empty() {
+        let complaint =
+            "found no API key; allowed: at least one, which `sessile key new NAME` makes"
+                .to_owned();
+        let origin = config.file.map_or(Origin::Default, Origin::File);
+        return Err(Faults(vec![Fault {
+            origin,
+            key: "auth.keys".to_owned(),
+            complaint,
+        }])
+        .into());
+    }
+    serve(config, keyring, |_| Ok(()))
+}
+
+fn flags(args: &cli::Serve) -> Flags {
+    Flags {
+        config: args.common.config.clone(),
+        database: args.common.database.clone(),
+        listen: args.listen.clone(),
+        mode: args.mode.clone(),
+        log_level: args.log_level.clone(),
+        log_format: args.log_format.clone(),
+    }
+}
+
+/// Serves until a signal. `greet` is told the first address once requests are answered there.
+fn serve(
+    config: Config,
+    keyring: Keyring,
+    greet: impl FnOnce(&str) -> anyhow::Result<()>,
+) -> anyhow::Result<Done> {
+    let now = Timestamp::now();
+    for key in keyring.iter().filter(|key| key.is_expired_at(now)) {
+        tracing::warn!(key.name, "this API key has expired and is refused");
+    }
+    let reader = Reader::open(&config.database.path, config.database.pool_size)?;
+    let settings = Settings {
+        development: config.mode == Mode::Development,
+        key_header: config.auth.header,
+        service: config.service_name,
+        problems_base_url: config.problems_base_url,
+        max_in_flight: config.server.max_in_flight,
+    };
+    let api = Api::new(settings, keyring, config.policies, reader)?;
+
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()?;
+    let done = runtime.block_on(async {
+        let signals = [
+            signal(SignalKind::terminate())?,
+            signal(SignalKind::interrupt())?,
+        ];
+        let listeners = bind_all(&config.server.listen).await?;
+        let admin_listeners = bind_all(&config.server.admin_listen).await?;
+        announce("listening on", &listeners)?;
+        announce("admin listening on", &admin_listeners)?;
+        greet(&listeners.first().map(Listener::url).unwrap_or_default())?;
+
+        let surface = if admin_listeners.is_empty() {
+            Surface::All
+        } else {
+            Surface::Operation
+        };
+        let surfaces = listeners.into_iter().map(|listener| (listener, surface));
+        let admin_surfaces = admin_listeners
+            .into_iter()
+            .map(|listener| (listener, Surface::Admin));
+        serve_all(&api, surfaces.chain(admin_surfaces), signals).await;
+        Ok(Done::Yes)
+    });
+    // A count that is still under way, on a thread of its own, is not waited for.
+    runtime.shutdown_background();
+    done
+}
+
+async fn bind_all(addresses: &[Address]) -> Result<Vec<Listener>, BindError> {
+    let mut listeners = Vec::new();
+    for address in addresses {
+        listeners.push(address.bind().await?);
+    }
+    Ok(listeners)
+}
+
+/// The ready line: whoever started us may read the port from it.
+fn announce(what: &str, listeners: &[Listener]) -> anyhow::Result<()> {
+    if !listeners.is_empty() {
+        let urls: Vec<String> = listeners.iter().map(Listener::url).collect();
+        let urls = urls.join(", ");
+        tracing::info!(server.url = urls, "{what} {urls}");
+        let mut out = stdout();
+        writeln!(out, "{what} {urls}")?;
+        out.flush()?;
+    }
+    Ok(())
+}
+
+/// Serves every listener until the first signal, then drains until all is done, time is up, or a second signal.
+async fn serve_all(
+    api: &Api,
+    listeners: impl Iterator<Item = (Listener, Surface)>,
+    [mut terminate, mut interrupt]: [Signal; 2],
+) {
+    let (stop, stopping) = watch::channel(false);
+    let mut servers = JoinSet::new();
+    for (listener, surface) in listeners {
+        let api = api.with_surface(surface);
+        let service = service_fn(move |request| {
+            let api = api.clone();
+            async move { Ok::<_, Infallible>(api.respond(request).await) }
+        });
+        servers.spawn(server::serve(listener, service, stopping.clone(), DRAIN));
+    }
+    let mut signalled = async || {
+        tokio::select! {
+            _ = terminate.recv() => "SIGTERM",
+            _ = interrupt.recv() => "SIGINT",
+        }
+    };
+    let signal = signalled().await;
+    tracing::info!(signal, "stopping; requests under way are finished");
+    api.drain();
+    stop.send_replace(true);
+    let drained = async {
+        let mut all = true;
+        while let Some(closed) = servers.join_next().await {
+            all &= closed.unwrap_or(false);
+        }
+        all
+    };
+    tokio::select! {
+        all_closed = drained => match all_closed {
+            true => tracing::info!("stopped"),
+            false => tracing::warn!("stopped; connections were still open after {} s", DRAIN.as_secs()),
+        },
+        signal = signalled() => tracing::warn!(signal, "stopped at once, by a second signal"),
+    }
+}
