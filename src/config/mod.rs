@@ -194,7 +194,8 @@ impl Config {
     }
 
     fn parse(figment: Figment, file: Option<PathBuf>) -> Result<Self, Faults> {
-        let (mut walk, mut root) = Walk::new(figment).map_err(|fault| Faults(vec![fault]))?;
+        let (mut walk, mut root) =
+            Walk::new(figment, file.as_deref()).map_err(|fault| Faults(vec![fault]))?;
         let walk = &mut walk;
         let config = Self::walk(walk, &mut root, file);
         walk.finish(root);

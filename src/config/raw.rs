@@ -5,7 +5,7 @@
 
 use std::borrow::Cow;
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use figment::value::{Dict, Map, Num, Tag, Value};
 use figment::{Figment, Metadata, Profile, Provider, Source};
@@ -142,18 +142,12 @@ pub(super) struct Walk {
 }
 
 impl Walk {
-    /// The walk and the root of its tree; a fault where a source can't be read at all.
-    pub(super) fn new(figment: Figment) -> Result<(Self, Table), Fault> {
-        let merged = figment.data().map_err(|error| {
-            let origin = error
-                .metadata
-                .as_ref()
-                .map_or(Origin::Default, |source| origin(source, ""));
-            Fault {
-                origin,
-                key: error.path.join("."),
-                complaint: error.kind.to_string().trim_end().to_owned(),
-            }
+    /// The walk and the root of its tree. Of the sources only the file can be unreadable, which is one fault.
+    pub(super) fn new(figment: Figment, file: Option<&Path>) -> Result<(Self, Table), Fault> {
+        let merged = figment.data().map_err(|error| Fault {
+            origin: file.map_or(Origin::Default, |file| Origin::File(file.to_owned())),
+            key: String::new(),
+            complaint: error.kind.to_string().trim_end().to_owned(),
         })?;
         let dict = merged
             .into_iter()

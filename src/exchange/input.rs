@@ -160,7 +160,7 @@ fn read_lines<E>(
         } else if line.trim_ascii().is_empty() {
             continue;
         } else {
-            session(&line, now, &mut notes.unknown)
+            session(line.trim_ascii_end(), now, &mut notes.unknown)
         };
         notes.rows += 1;
         sink(Place::Line(number), session).map_err(Stop::Sink)?;

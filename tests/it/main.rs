@@ -1,0 +1,19 @@
+//! The contract, held against the real program over real files and real sockets.
+//!
+//! One binary, a file for each part of the contract. Servers listen on a port of the kernel's choice and are
+//! ready when they say so; nothing here sleeps and hopes.
+
+#![allow(clippy::unwrap_used, reason = "a test that finds none has failed")]
+#![allow(unreachable_pub, reason = "one binary, which nobody can reach into")]
+
+mod architecture;
+mod config;
+mod exit_codes;
+mod import;
+mod operation;
+mod predicate;
+mod problems;
+mod schema;
+mod serve;
+mod support;
+mod vectors;
