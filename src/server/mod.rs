@@ -105,6 +105,8 @@ async fn connection<C, S>(
         .header_read_timeout(HEAD_TIMEOUT)
         .max_headers(MAX_FIELDS)
         .max_buf_size(MAX_HEAD)
+        // A caller that has said all it will say may close its side and still wait for the answer.
+        .half_close(true)
         .serve_connection(TokioIo::new(stream), service);
     let mut connection = std::pin::pin!(connection);
     let ended = tokio::select! {

@@ -1,6 +1,6 @@
 //! The operation over a real socket and a real file: its parameters, its answers, and what HTTP asks of it.
 
-use crate::support::{KEY, Sandbox, Server, encode, question, request};
+use crate::support::{Connection, KEY, Sandbox, Server, encode, question, request};
 
 const ALIVE: &str = r#"{"tenant_id":"t","id":"s1","user_id":"u","expires_in":"1h"}"#;
 
@@ -289,6 +289,19 @@ fn a_connection_carries_many_requests_and_pipelined_ones() {
     }
     assert_eq!(connection.ask(&question("u", &[])).status, 401);
     assert_eq!(connection.ask(&one).status, 200);
+}
+
+#[test]
+fn a_caller_may_close_its_side_once_it_has_asked() {
+    let (_sandbox, server) = server(&[]);
+    for _ in 0..50 {
+        let stream = std::net::TcpStream::connect(&server.address).unwrap();
+        let mut connection = Connection::over(stream.try_clone().unwrap());
+        connection.send(&question("u", &[KEYED, TENANT]));
+        stream.shutdown(std::net::Shutdown::Write).unwrap();
+        assert_eq!(connection.receive(false).status, 200);
+        assert!(connection.is_closed());
+    }
 }
 
 #[test]
