@@ -27,7 +27,7 @@ use super::router::{NoRoute, Route, Surface, route};
 use super::trace::{TraceContext, request_id};
 use super::{framing, router};
 use crate::session::Policies;
-use crate::store::Reader;
+use crate::store::{Lane, Reader};
 use crate::time::Timestamp;
 
 /// After how many seconds a request that met a full or stopping server may be sent again.
@@ -48,10 +48,14 @@ pub struct Settings {
     pub max_in_flight: usize,
 }
 
-/// The API on one listener. Cheap to clone.
+/// The API on one worker and for the listeners of one surface. Cheap to clone.
 #[derive(Clone)]
-pub struct Api {
-    shared: Arc<Shared>,
+pub struct Api(Arc<Local>);
+
+/// What a worker has to itself: nothing in here is touched by two cores at once.
+pub(super) struct Local {
+    pub(super) shared: Arc<Shared>,
+    pub(super) lane: Arc<Lane>,
     surface: Surface,
 }
 
@@ -60,7 +64,7 @@ pub(super) struct Shared {
     pub(super) settings: Settings,
     pub(super) keyring: Keyring,
     pub(super) policies: Policies,
-    pub(super) reader: Reader,
+    reader: Reader,
     challenge: HeaderValue,
     in_flight: AtomicUsize,
     draining: AtomicBool,
@@ -83,6 +87,7 @@ impl Api {
         reader: Reader,
     ) -> Result<Self, hyper::header::InvalidHeaderValue> {
         let challenge = HeaderValue::try_from(format!("ApiKey realm=\"{}\"", settings.service))?;
+        let lane = reader.lane();
         let shared = Shared {
             settings,
             keyring,
@@ -92,24 +97,42 @@ impl Api {
             in_flight: AtomicUsize::new(0),
             draining: AtomicBool::new(false),
         };
-        Ok(Self {
-            shared: Arc::new(shared),
+        let (shared, lane) = (Arc::new(shared), Arc::new(lane));
+        Ok(Self(Arc::new(Local {
+            shared,
+            lane,
             surface: Surface::All,
-        })
+        })))
+    }
+
+    /// The same API for another worker.
+    #[must_use]
+    pub fn for_worker(&self) -> Self {
+        let (shared, lane) = (
+            Arc::clone(&self.0.shared),
+            Arc::new(self.0.shared.reader.lane()),
+        );
+        Self(Arc::new(Local {
+            shared,
+            lane,
+            surface: self.0.surface,
+        }))
     }
 
     /// The same API with other routes.
     #[must_use]
     pub fn with_surface(&self, surface: Surface) -> Self {
-        Self {
-            shared: Arc::clone(&self.shared),
+        let (shared, lane) = (Arc::clone(&self.0.shared), Arc::clone(&self.0.lane));
+        Self(Arc::new(Local {
+            shared,
+            lane,
             surface,
-        }
+        }))
     }
 
     /// From now on every question is answered 503: the server is about to stop.
     pub fn drain(&self) {
-        self.shared.draining.store(true, Ordering::Relaxed);
+        self.0.shared.draining.store(true, Ordering::Relaxed);
     }
 
     /// Answers a request. Its body is never read.
@@ -131,10 +154,10 @@ impl Api {
                 request_id: id,
                 trace: &trace,
                 now: Timestamp::now(),
-                base_url: &self.shared.settings.problems_base_url,
-                service: &self.shared.settings.service,
-                challenge: &self.shared.challenge,
-                development: self.shared.settings.development,
+                base_url: &self.0.shared.settings.problems_base_url,
+                service: &self.0.shared.settings.service,
+                challenge: &self.0.shared.challenge,
+                development: self.0.shared.settings.development,
             })
         });
         tracing::debug!(
@@ -175,15 +198,15 @@ impl Api {
         let _in_flight = if asks_for_health {
             None
         } else {
-            Some(self.shared.enter()?)
+            Some(self.0.shared.enter()?)
         };
         framing::check(request)?;
         match route? {
             Route::Active { user_id } => {
-                active(&self.shared, request, user_id, Timestamp::now(), seen).await
+                active(&self.0, request, user_id, Timestamp::now(), seen).await
             }
             Route::Health => Ok(health::healthz()),
-            Route::Ready => Ok(health::readyz(&self.shared).await),
+            Route::Ready => Ok(health::readyz(&self.0).await),
         }
     }
 
@@ -193,7 +216,7 @@ impl Api {
             .path_and_query()
             .map(|_| uri.path())
             .filter(|path| *path != "*");
-        route(self.surface, &request.method, path).map_err(|none| match none {
+        route(self.0.surface, &request.method, path).map_err(|none| match none {
             NoRoute::NotFound => Problem::new(Kind::NotFound),
             NoRoute::MethodNotAllowed => Problem::new(Kind::MethodNotAllowed)
                 .with_arg("method", request.method.as_str())

@@ -2,22 +2,21 @@
 
 mod demo;
 
-use std::convert::Infallible;
-use std::io::{Write, stdout};
+use std::io::{self, Write, stdout};
+use std::pin::pin;
 use std::time::Duration;
 
 use anyhow::Context;
 use hyper::service::service_fn;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
-use tokio::task::JoinSet;
 
 use super::Done;
 use crate::api::auth::Keyring;
 use crate::api::{Api, Settings, Surface};
 use crate::cli;
 use crate::config::{Config, Fault, Faults, Flags, Mode, Origin};
-use crate::server::{self, Address, BindError, Listener};
+use crate::server::{self, Address, Answers, BindError, Listener, workers};
 use crate::store::Reader;
 use crate::telemetry;
 use crate::time::Timestamp;
@@ -78,7 +77,7 @@ fn serve(
     };
     let api = Api::new(settings, keyring, config.policies, reader)?;
 
-    let runtime = tokio::runtime::Builder::new_multi_thread()
+    let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
     let done = runtime.block_on(async {
@@ -97,16 +96,38 @@ fn serve(
         } else {
             Surface::Operation
         };
-        let surfaces = listeners.into_iter().map(|listener| (listener, surface));
-        let admin_surfaces = admin_listeners
-            .into_iter()
-            .map(|listener| (listener, Surface::Admin));
-        serve_all(&api, surfaces.chain(admin_surfaces), signals).await;
+        let surfaces = [
+            vec![surface; listeners.len()],
+            vec![Surface::Admin; admin_listeners.len()],
+        ]
+        .concat();
+        let services = (0..workers())
+            .map(|_| {
+                let api = api.for_worker();
+                surfaces
+                    .iter()
+                    .map(|surface| service(api.with_surface(*surface)))
+                    .collect()
+            })
+            .collect();
+        serve_all(
+            &api,
+            [listeners, admin_listeners].into_iter().flatten().collect(),
+            services,
+            signals,
+        )
+        .await?;
         Ok(Done::Yes)
     });
-    // A count that is still under way, on a thread of its own, is not waited for.
     runtime.shutdown_background();
     done
+}
+
+fn service(api: Api) -> impl Answers {
+    service_fn(move |request| {
+        let api = api.clone();
+        async move { Ok(api.respond(request).await) }
+    })
 }
 
 async fn bind_all(addresses: &[Address]) -> Result<Vec<Listener>, BindError> {
@@ -133,41 +154,31 @@ fn announce(what: &str, listeners: &[Listener]) -> anyhow::Result<()> {
 /// Serves every listener until the first signal, then drains until all is done, time is up, or a second signal.
 async fn serve_all(
     api: &Api,
-    listeners: impl Iterator<Item = (Listener, Surface)>,
+    listeners: Vec<Listener>,
+    services: Vec<Vec<impl Answers>>,
     [mut terminate, mut interrupt]: [Signal; 2],
-) {
-    let (stop, stopping) = watch::channel(false);
-    let mut servers = JoinSet::new();
-    for (listener, surface) in listeners {
-        let api = api.with_surface(surface);
-        let service = service_fn(move |request| {
-            let api = api.clone();
-            async move { Ok::<_, Infallible>(api.respond(request).await) }
-        });
-        servers.spawn(server::serve(listener, service, stopping.clone(), DRAIN));
-    }
+) -> io::Result<()> {
     let mut signalled = async || {
         tokio::select! {
             _ = terminate.recv() => "SIGTERM",
             _ = interrupt.recv() => "SIGINT",
         }
     };
-    let signal = signalled().await;
+    let (stop, stopping) = watch::channel(false);
+    let mut served = pin!(server::serve(listeners, services, stopping, DRAIN));
+    let signal = tokio::select! {
+        signal = signalled() => signal,
+        served = &mut served => return served.map(|_| ()), // the workers could not be started
+    };
     tracing::info!(signal, "stopping; requests under way are finished");
     api.drain();
     stop.send_replace(true);
-    let drained = async {
-        let mut all = true;
-        while let Some(closed) = servers.join_next().await {
-            all &= closed.unwrap_or(false);
-        }
-        all
-    };
     tokio::select! {
-        all_closed = drained => match all_closed {
+        all_closed = served => match all_closed? {
             true => tracing::info!("stopped"),
             false => tracing::warn!("stopped; connections were still open after {} s", DRAIN.as_secs()),
         },
         signal = signalled() => tracing::warn!(signal, "stopped at once, by a second signal"),
     }
+    Ok(())
 }

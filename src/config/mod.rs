@@ -21,7 +21,7 @@ pub use keys::{KEY_NAME_ALLOWED, KeySpec, is_key_name};
 pub use raw::{Fault, Origin, Setting};
 
 use crate::api::auth::Keyring;
-use crate::server::Address;
+use crate::server::{Address, workers};
 use crate::session::{Leeway, PRESETS, Policies, Policy, TenantId};
 use crate::telemetry::{self, Level};
 use crate::time::Span;
@@ -318,9 +318,8 @@ impl Config {
 }
 
 fn defaults() -> String {
-    // One connection for each worker of the runtime, and two for the lane of slow counts.
-    let workers = std::thread::available_parallelism().map_or(1, usize::from);
-    let pool_size = (workers + 2).min(1024);
+    // One connection for each worker, and two for the lane of slow counts.
+    let pool_size = (workers() + 2).min(1024);
     format!(
         r#"
         mode = "production"

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use thiserror::Error;
-use tokio::net::{TcpListener, TcpSocket, TcpStream, UnixListener, UnixStream, lookup_host};
+use tokio::net::{TcpListener, TcpSocket, UnixListener, UnixStream, lookup_host};
 
 /// How many connections the kernel holds for us before we accept them.
 const BACKLOG: u32 = 1024;
@@ -200,17 +200,20 @@ impl Listener {
                 let (stream, _) = listener.accept().await?;
                 // An answer is one small write: waiting to fill a segment would only delay it.
                 stream.set_nodelay(true)?;
-                Ok(Stream::Tcp(stream))
+                Ok(Stream::Tcp(stream.into_std()?))
             }
-            Self::Unix { listener, .. } => Ok(Stream::Unix(listener.accept().await?.0)),
+            Self::Unix { listener, .. } => {
+                let (stream, _) = listener.accept().await?;
+                Ok(Stream::Unix(stream.into_std()?))
+            }
         }
     }
 }
 
-/// A connection of either kind.
+/// A connection of either kind, not yet known to the runtime that will serve it.
 pub(super) enum Stream {
-    Tcp(TcpStream),
-    Unix(UnixStream),
+    Tcp(std::net::TcpStream),
+    Unix(std::os::unix::net::UnixStream),
 }
 
 #[cfg(test)]

@@ -1,10 +1,13 @@
 //! Bytes: listeners, connections, drain. What a request means is the business of the [`Service`] it is handed to.
 
 mod listener;
+mod workers;
 
 use std::convert::Infallible;
+use std::io;
 use std::time::Duration;
 
+use futures_util::future::join_all;
 use http_body_util::Full;
 use hyper::body::{Bytes, Incoming};
 use hyper::server::conn::http1;
@@ -12,11 +15,12 @@ use hyper::service::Service;
 use hyper::{Request, Response};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::sync::{mpsc, watch};
-use tokio::time::{sleep, timeout};
+use tokio::sync::watch;
+use tokio::time::sleep;
 
 use listener::Stream;
 pub use listener::{Address, BindError, Listener};
+use workers::Workers;
 
 /// How long a connection may take to send the head of a request, and how long it may lie idle before one:
 /// hyper counts both by one clock.
@@ -33,56 +37,69 @@ const MAX_FIELDS: usize = 100;
 /// connections end; trying at once would spend a core on failing.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
-/// Serves every connection of `listener` with `service` until `shutdown` turns true; then takes no more, lets
-/// the requests under way finish, and returns when the last connection is closed or `drain` has passed.
-/// Returns whether all were closed.
-pub async fn serve<S>(
-    listener: Listener,
-    service: S,
-    mut shutdown: watch::Receiver<bool>,
-    drain: Duration,
-) -> bool
-where
-    S: Service<Request<Incoming>, Response = Response<Full<Bytes>>, Error = Infallible>
-        + Clone
-        + Send
-        + 'static,
-    S::Future: Send,
+/// What a connection's requests are answered by.
+pub trait Answers:
+    Service<Request<Incoming>, Response = Response<Full<Bytes>>, Error = Infallible, Future: Send>
+    + Clone
+    + Send
+    + 'static
 {
-    // Each connection holds a sender: the channel closes with the last of them.
-    let (open, mut all_closed) = mpsc::channel::<Infallible>(1);
+}
+
+impl<S> Answers for S where
+    S: Service<
+            Request<Incoming>,
+            Response = Response<Full<Bytes>>,
+            Error = Infallible,
+            Future: Send,
+        > + Clone
+        + Send
+        + 'static
+{
+}
+
+/// Serves every connection of `listeners` until `shutdown` turns true; then takes no more, lets the requests under
+/// way finish, and returns when the last connection is closed or `drain` has passed: whether all were closed.
+///
+/// `services` has an element for each worker, a thread of its own, and in it a service for each listener.
+pub async fn serve<S: Answers>(
+    listeners: Vec<Listener>,
+    services: Vec<Vec<S>>,
+    shutdown: watch::Receiver<bool>,
+    drain: Duration,
+) -> io::Result<bool> {
+    let workers = Workers::start(services, &shutdown, drain)?;
+    let accepting = listeners.into_iter().enumerate().map(|(number, listener)| {
+        let mut shutdown = shutdown.clone();
+        let workers = &workers;
+        async move {
+            tokio::select! {
+                biased;
+                () = stopping(&mut shutdown) => {}
+                () = accept(&listener, |stream| workers.hand(stream, number)) => {}
+            }
+        }
+    });
+    join_all(accepting).await;
+    Ok(workers.finish().await)
+}
+
+/// How many workers this machine is best served by: one a core.
+pub fn workers() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
+}
+
+/// Accepts connections for ever.
+async fn accept(listener: &Listener, mut hand: impl FnMut(Stream)) {
     loop {
-        let accepted = tokio::select! {
-            biased;
-            () = stopping(&mut shutdown) => break,
-            accepted = listener.accept() => accepted,
-        };
-        match accepted {
-            Ok(Stream::Tcp(stream)) => {
-                tokio::spawn(connection(
-                    stream,
-                    service.clone(),
-                    shutdown.clone(),
-                    open.clone(),
-                ));
-            }
-            Ok(Stream::Unix(stream)) => {
-                tokio::spawn(connection(
-                    stream,
-                    service.clone(),
-                    shutdown.clone(),
-                    open.clone(),
-                ));
-            }
+        match listener.accept().await {
+            Ok(stream) => hand(stream),
             Err(error) => {
                 tracing::warn!(%error, "a connection could not be accepted");
                 sleep(ACCEPT_PAUSE).await;
             }
         }
     }
-    drop(listener);
-    drop(open);
-    timeout(drain, all_closed.recv()).await.is_ok()
 }
 
 /// Waits until it is time to stop, which it also is when nobody is left to say so.
@@ -90,15 +107,11 @@ async fn stopping(shutdown: &mut watch::Receiver<bool>) {
     let _ = shutdown.wait_for(|stop| *stop).await;
 }
 
-/// One connection, from its first byte to its last; `_open` is dropped with it.
-async fn connection<C, S>(
-    stream: C,
-    service: S,
-    mut shutdown: watch::Receiver<bool>,
-    _open: mpsc::Sender<Infallible>,
-) where
+/// One connection, from its first byte to its last.
+async fn connection<C, S>(stream: C, service: S, mut shutdown: watch::Receiver<bool>)
+where
     C: AsyncRead + AsyncWrite + Unpin,
-    S: Service<Request<Incoming>, Response = Response<Full<Bytes>>, Error = Infallible>,
+    S: Answers,
 {
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())

@@ -2,8 +2,10 @@
 //!
 //! - [`schema`]: what a file must be before an answer is given from it.
 //! - [`reader`]: counts over a pool of read-only connections; notices a replaced file.
+//! - [`lane`]: a worker's own connection of that pool, for the counts that take microseconds.
 //! - [`writer`]: the one read-write connection of a command.
 
+pub mod lane;
 pub mod reader;
 pub mod schema;
 pub mod writer;
@@ -12,6 +14,7 @@ use std::path::{Path, PathBuf};
 
 use thiserror::Error;
 
+pub use lane::Lane;
 pub use reader::Reader;
 pub use writer::Writer;
 

@@ -8,7 +8,7 @@
 
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
 use r2d2_sqlite::SqliteConnectionManager;
@@ -16,6 +16,7 @@ use rusqlite::{Connection, OpenFlags};
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
+use super::lane::{Lane, Leased, Slot};
 use super::{FileFault, StoreError, harden, schema};
 use crate::session::{Cutoffs, Policy, TenantId, UserId};
 use crate::time::Timestamp;
@@ -51,6 +52,8 @@ struct Shared {
     permits: Arc<Semaphore>,
     /// `None` after the file could not be opened again; the next count tries anew.
     opened: RwLock<Option<Opened>>,
+    /// The connections that workers keep: at most one less than the pool has, so that the second lane has one.
+    leases: Mutex<Vec<Slot>>,
 }
 
 /// A pool over the file that `identity` names.
@@ -60,8 +63,8 @@ struct Opened {
 }
 
 /// Device and inode of the file and of its -wal and -shm, `None` where there is none.
-#[derive(Debug, PartialEq, Eq)]
-struct Identity([Option<(u64, u64)>; 3]);
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Identity([Option<(u64, u64)>; 3]);
 
 impl Reader {
     /// Opens the file read-only, checks that it is one to answer from, and asks it once.
@@ -73,8 +76,36 @@ impl Reader {
                 pool_size,
                 permits: Arc::new(Semaphore::new(pool_size as usize)),
                 opened: RwLock::new(Some(opened)),
+                leases: Mutex::default(),
             }),
         })
+    }
+
+    /// A worker's own way to the file.
+    pub fn lane(&self) -> Lane {
+        let slot = Slot::default();
+        self.shared
+            .leases
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .push(Arc::clone(&slot));
+        Lane::new(self.clone(), slot)
+    }
+
+    pub(super) fn path(&self) -> &Path {
+        &self.shared.path
+    }
+
+    /// A connection for a worker to keep, if one can be had at once.
+    pub(super) fn lease(&self) -> Option<Leased> {
+        // Two are asked for and one is given back: the second lane is never left without a connection.
+        let mut permits = Arc::clone(&self.shared.permits)
+            .try_acquire_many_owned(2)
+            .ok()?;
+        let permit = permits.split(1)?;
+        let opened = self.shared.opened.try_read().ok()?;
+        let opened = opened.as_ref()?;
+        Leased::new(opened.pool.try_get()?, opened.identity, permit).ok()
     }
 
     /// The number of sessions of `user` in `tenant` whose instants all lie after `cutoffs`. Waits for a
@@ -146,6 +177,10 @@ impl Shared {
             return Ok(()); // another thread was here first
         }
         *opened = None;
+        for slot in &*self.leases.lock().unwrap_or_else(PoisonError::into_inner) {
+            // The connection goes back to its pool, which nobody else holds any more, and is closed with it.
+            *slot.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        }
         *opened = Some(Opened::open(&self.path, self.pool_size)?);
         tracing::info!(database.path = %self.path.display(), "the data file was replaced; opened the new one");
         Ok(())
@@ -206,7 +241,7 @@ fn prepare(connection: &Connection) -> rusqlite::Result<()> {
     connection.pragma_update(None, "query_only", true)
 }
 
-fn query(
+pub(super) fn query(
     connection: &Connection,
     tenant: &str,
     user: &str,
@@ -227,7 +262,7 @@ fn query(
 }
 
 impl Identity {
-    fn of(path: &Path) -> Self {
+    pub(super) fn of(path: &Path) -> Self {
         let companion = |suffix: &str| {
             let mut path = path.as_os_str().to_owned();
             path.push(suffix);

@@ -1,7 +1,6 @@
 //! The limit: hyper on one current-thread runtime a core, with a constant answer of the same size and headers.
 
 use std::convert::Infallible;
-use std::io::{Write, stdout};
 use std::net::{Ipv4Addr, TcpListener};
 use std::thread;
 
@@ -17,12 +16,7 @@ use tokio::sync::mpsc;
 
 pub(crate) fn run() {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
-    writeln!(
-        stdout(),
-        "listening on http://{}",
-        listener.local_addr().unwrap()
-    )
-    .unwrap();
+    println!("listening on http://{}", listener.local_addr().unwrap());
     let workers: Vec<_> = (0..thread::available_parallelism().unwrap().get())
         .map(|_| {
             let (sender, receiver) = mpsc::unbounded_channel();

@@ -4,7 +4,7 @@
 //! each latency from the moment the request was due, so that a stall of the server is in the figures of all that
 //! it held up.
 
-use std::io::{Read, Write, stdout};
+use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::process::Command;
 use std::thread;
@@ -91,15 +91,10 @@ pub(crate) fn run(args: &[String]) {
         "closed" => run_closed(address, users, connections, duration),
         _ => run_open(address, users, connections, rate.parse().unwrap(), duration),
     };
-    writeln!(
-        stdout(),
+    println!(
         "{} {} {} {}",
-        seen.requests,
-        seen.seconds,
-        seen.p50,
-        seen.p99
-    )
-    .unwrap();
+        seen.requests, seen.seconds, seen.p50, seen.p99
+    );
 }
 
 fn run_closed(address: &str, users: u64, connections: usize, duration: Duration) -> Seen {

@@ -6,17 +6,14 @@
 //!     cargo bench                                 1,000,000 rows, 7 rounds of 2 s
 //!     cargo bench -- --rows 20000000 --rounds 3   other sizes
 
-#![allow(
-    clippy::unwrap_used,
-    reason = "a benchmark that fails has nothing to say"
-)]
+#![allow(clippy::print_stdout, reason = "what a benchmark is for")]
+#![allow(clippy::unwrap_used, reason = "a benchmark that fails has no figures")]
 
 mod bare;
 mod data;
 mod load;
 mod process;
 
-use std::io::{Write, stdout};
 use std::time::Duration;
 
 use process::Server;
@@ -188,5 +185,5 @@ fn median(values: impl Iterator<Item = f64>) -> f64 {
 }
 
 fn say(line: &str) {
-    writeln!(stdout(), "{line}").unwrap();
+    println!("{line}");
 }

@@ -9,7 +9,7 @@ use serde::{Serialize, Serializer};
 use crate::api::headers::{JSON, respond};
 use crate::api::params::Question;
 use crate::api::problem::{Kind, Problem, to_json};
-use crate::api::service::{Seen, Shared};
+use crate::api::service::{Local, Seen};
 use crate::time::Timestamp;
 
 /// The answer, upstream's `dto.ActiveSessionStatus`.
@@ -35,29 +35,35 @@ impl Serialize for ActiveSessionStatus {
 }
 
 pub(in crate::api) async fn active(
-    api: &Shared,
+    api: &Local,
     request: &Parts,
     user_segment: &str,
     clock: Timestamp,
     seen: &mut Seen,
 ) -> Result<Response<Full<Bytes>>, Problem> {
-    let key = api
-        .keyring
-        .authenticate(&request.headers, &api.settings.key_header, clock)?;
+    let key = api.shared.keyring.authenticate(
+        &request.headers,
+        &api.shared.settings.key_header,
+        clock,
+    )?;
     seen.key = Some(key.name.clone());
     let question = Question::parse(
         &request.headers,
         user_segment,
         clock,
-        api.settings.development,
+        api.shared.settings.development,
     )?;
     if !key.allows(&question.tenant) {
         return Err(Problem::new(Kind::TenantNotAllowed));
     }
-    let cutoffs = api.policies.of(&question.tenant).cutoffs(question.at);
+    let cutoffs = api
+        .shared
+        .policies
+        .of(&question.tenant)
+        .cutoffs(question.at);
     let session_count = api
-        .reader
-        .count(question.tenant, question.user, cutoffs)
+        .lane
+        .count(&question.tenant, &question.user, &cutoffs)
         .await
         .map_err(Problem::internal)?;
     Ok(respond(

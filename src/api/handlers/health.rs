@@ -10,7 +10,7 @@ use tokio::time::timeout;
 
 use crate::api::headers::{JSON, respond};
 use crate::api::problem::to_json;
-use crate::api::service::Shared;
+use crate::api::service::Local;
 use crate::session::{TenantId, UserId};
 use crate::time::Timestamp;
 
@@ -48,8 +48,8 @@ impl Check {
 }
 
 /// 200 while a question would be answered, 503 while not, with each check by name.
-pub(in crate::api) async fn readyz(api: &Shared) -> Response<Full<Bytes>> {
-    let accepting = if api.is_draining() {
+pub(in crate::api) async fn readyz(api: &Local) -> Response<Full<Bytes>> {
+    let accepting = if api.shared.is_draining() {
         Err("stopping")
     } else {
         Ok("taking requests")
@@ -74,12 +74,12 @@ pub(in crate::api) async fn readyz(api: &Shared) -> Response<Full<Bytes>> {
 }
 
 /// A real count in the real table, of a user that may well exist.
-async fn database(api: &Shared) -> Result<&'static str, &'static str> {
+async fn database(api: &Local) -> Result<&'static str, &'static str> {
     let (Ok(tenant), Ok(user)) = (TenantId::new("readyz"), UserId::new("readyz")) else {
         return Err("no question to ask");
     };
-    let cutoffs = api.policies.of(&tenant).cutoffs(Timestamp::now());
-    match timeout(BOUND, api.reader.count(tenant, user, cutoffs)).await {
+    let cutoffs = api.shared.policies.of(&tenant).cutoffs(Timestamp::now());
+    match timeout(BOUND, api.lane.count(&tenant, &user, &cutoffs)).await {
         Ok(Ok(_)) => Ok("answers"),
         Ok(Err(error)) => {
             tracing::warn!(%error, "the data file gives no answer");
