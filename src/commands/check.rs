@@ -5,12 +5,18 @@ use std::io::{Write, stdout};
 use super::{Done, load};
 use crate::api::ActiveSessionStatus;
 use crate::cli::Check;
-use crate::store::Reader;
+use crate::store::{Options, Reader, Snapshot};
 use crate::time::Timestamp;
 
 pub(super) fn run(args: &Check) -> anyhow::Result<Done> {
     let config = load(&args.common)?;
-    let reader = Reader::open(&config.database.path, 1)?;
+    let reader = Reader::open(
+        &config.database.path,
+        Options {
+            pool_size: 1,
+            snapshot: Snapshot::PerQuery,
+        },
+    )?;
     let at = args.at.unwrap_or_else(Timestamp::now);
     let cutoffs = config.policies.of(&args.tenant).cutoffs(at);
     let session_count = reader.count_blocking(&args.tenant, &args.user, &cutoffs)?;

@@ -67,7 +67,7 @@ fn serve(
     for key in keyring.iter().filter(|key| key.is_expired_at(now)) {
         tracing::warn!(key.name, "this API key has expired and is refused");
     }
-    let reader = Reader::open(&config.database.path, config.database.pool_size)?;
+    let reader = Reader::open(&config.database.path, config.database.reading)?;
     let settings = Settings {
         development: config.mode == Mode::Development,
         key_header: config.auth.header,

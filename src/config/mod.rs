@@ -23,6 +23,7 @@ pub use raw::{Fault, Origin, Setting};
 use crate::api::auth::Keyring;
 use crate::server::{Address, workers};
 use crate::session::{Leeway, PRESETS, Policies, Policy, TenantId};
+use crate::store::{Options, Snapshot};
 use crate::telemetry::{self, Level};
 use crate::time::Span;
 use raw::{ENV_PREFIX, Flag, Key, Table, Walk};
@@ -68,7 +69,7 @@ pub struct Server {
 #[derive(Debug)]
 pub struct Database {
     pub path: PathBuf,
-    pub pool_size: u32,
+    pub reading: Options,
 }
 
 #[derive(Debug)]
@@ -119,6 +120,7 @@ const ADDRESSES: &str = "\"host:port\" or \"unix:/path\", or a list of such with
 const MAX_IN_FLIGHT: Key = Key::new("server.max_in_flight", "a whole number from 1 to 1000000");
 const DATABASE_PATH: Key = Key::new("database.path", "the path of a file");
 const POOL_SIZE: Key = Key::new("database.pool_size", "a whole number from 1 to 1024");
+const SNAPSHOT: Key = Key::new("database.snapshot", "\"held\" or \"per-query\"");
 const AUTH_HEADER: Key = Key::new(
     "auth.header",
     "the name of a header field that this server does not use for anything else",
@@ -249,6 +251,11 @@ impl Config {
         let pool_size = walk.take(root, &POOL_SIZE, |found| {
             found.integer().filter(|size| (1..=1024).contains(size))
         });
+        let snapshot = walk.take(root, &SNAPSHOT, |found| match found.text()? {
+            "held" => Some(Snapshot::Held),
+            "per-query" => Some(Snapshot::PerQuery),
+            _ => None,
+        });
         let header = walk.take(root, &AUTH_HEADER, |found| {
             let name = HeaderName::try_from(found.text()?).ok()?;
             Some(name).filter(|name| !TAKEN_HEADERS.contains(&name.as_str()))
@@ -293,7 +300,10 @@ impl Config {
             },
             database: Database {
                 path: path?,
-                pool_size: pool_size?,
+                reading: Options {
+                    pool_size: pool_size?,
+                    snapshot: snapshot?,
+                },
             },
             auth: Auth {
                 header: header?,
@@ -324,7 +334,7 @@ fn defaults() -> String {
         r#"
         mode = "production"
         server = {{ listen = "127.0.0.1:11004", max_in_flight = 1024 }}
-        database = {{ path = "sessile.db", pool_size = {pool_size} }}
+        database = {{ path = "sessile.db", pool_size = {pool_size}, snapshot = "held" }}
         auth = {{ header = "X-API-Key" }}
         sessions = {{ leeway = "0s" }}
         problems = {{ base_url = "/problems/" }}

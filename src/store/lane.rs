@@ -4,17 +4,21 @@
 //! on a connection of its own, bounded so that no other request of that worker waits for long: it never waits for
 //! a lock, and gives up after some tens of microseconds of work. What was not counted then goes to the second
 //! lane, the reader's pool, on a thread that may wait.
+//!
+//! Two thirds of a short count would be spent on beginning and ending a read transaction. So a worker holds one
+//! open, as long as `wal_index` tells that nobody has committed since, somebody asks, and the WAL is short.
 
 use std::path::Path;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use r2d2::PooledConnection;
 use r2d2_sqlite::SqliteConnectionManager;
 use tokio::sync::OwnedSemaphorePermit;
 
-use super::reader::{Identity, Reader, query};
+use super::reader::{Identity, Reader, Snapshot, query};
+use super::wal_index::{Header, Watched};
 use super::{FileFault, StoreError};
 use crate::session::{Cutoffs, TenantId, UserId};
 
@@ -22,6 +26,13 @@ use crate::session::{Cutoffs, TenantId, UserId};
 /// try. A counted session takes about ten steps and 30 ns: the try ends after 2,000 to 4,000 of them.
 const STEPS: i32 = 20_000;
 const CALLS: u32 = 2;
+
+/// How long a snapshot is held that nobody asks, at least; at most it is twice that.
+const IDLE: Duration = Duration::from_millis(50);
+
+/// The longest WAL, in frames, over which a snapshot is held. A held snapshot keeps writers from beginning the WAL
+/// anew; over this length, which is SQLite's usual one for a checkpoint, every read gives them the chance.
+const MOST_FRAMES: u32 = 1_000;
 
 /// The first and the second lane of one worker.
 pub struct Lane {
@@ -32,16 +43,6 @@ pub struct Lane {
 
 /// The place of a leased connection, known to its lane and to the reader.
 pub(super) type Slot = Arc<Mutex<Option<Leased>>>;
-
-/// A connection of the pool that one worker keeps.
-pub(super) struct Leased {
-    connection: PooledConnection<SqliteConnectionManager>,
-    /// The file it is open on.
-    identity: Identity,
-    /// How often the progress handler was called since the count began.
-    calls: Arc<AtomicU32>,
-    _permit: OwnedSemaphorePermit,
-}
 
 impl Lane {
     pub(super) fn new(reader: Reader, leased: Slot) -> Self {
@@ -72,47 +73,146 @@ impl Lane {
         user: &UserId<'_>,
         cutoffs: &Cutoffs,
     ) -> Option<u64> {
-        let mut leased = self.leased.try_lock().ok()?;
-        if leased.is_none() {
-            *leased = self.reader.lease();
+        let mut slot = self.leased.try_lock().ok()?;
+        if slot.is_none() {
+            *slot = self.reader.lease();
         }
-        let leased = leased.as_ref()?;
-        let count = leased.count(tenant, user, cutoffs).ok()?;
+        let leased = slot.as_mut()?;
+        let count = leased.count(tenant, user, cutoffs);
+        if leased.wants_a_watch() {
+            tokio::spawn(watch(Arc::clone(&self.leased)));
+        }
         // Of another file now, the second lane notices the same and opens that one.
-        leased.is_on(self.reader.path()).then_some(count)
+        count.ok().filter(|_| leased.is_on(self.reader.path()))
     }
 }
 
+/// Lets go of a snapshot once nobody has asked it for a while.
+async fn watch(slot: Slot) {
+    loop {
+        tokio::time::sleep(IDLE).await;
+        let mut slot = slot.lock().unwrap_or_else(PoisonError::into_inner);
+        if slot.as_mut().is_none_or(Leased::let_go_if_idle) {
+            break;
+        }
+    }
+}
+
+/// A connection of the pool that one worker keeps.
+pub(super) struct Leased {
+    watched: Watched,
+    /// The file it is open on.
+    identity: Identity,
+    snapshot: Snapshot,
+    /// The header of the wal-index before the read transaction that is open; `None` while none is.
+    held: Option<Header>,
+    /// Whether the snapshot was asked since the watch last looked.
+    used: bool,
+    /// Whether there is a watch.
+    has_watch: bool,
+    /// How often the progress handler was called since the count began.
+    calls: Arc<AtomicU32>,
+    _permit: OwnedSemaphorePermit,
+}
+
 impl Leased {
-    /// Makes a connection of the pool one that never holds its worker for long.
+    /// Makes a connection of the pool one that never holds its worker for long. It stays so: a leased connection
+    /// goes back only to a pool that is being closed.
     pub(super) fn new(
         connection: PooledConnection<SqliteConnectionManager>,
         identity: Identity,
+        snapshot: Snapshot,
         permit: OwnedSemaphorePermit,
     ) -> rusqlite::Result<Self> {
+        // A read maps the wal-index.
+        connection.query_row("SELECT count(*) FROM session WHERE 0", [], |_| Ok(()))?;
         let calls = Arc::new(AtomicU32::new(0));
         let counted = Arc::clone(&calls);
-        connection.busy_timeout(Duration::ZERO)?;
         connection.progress_handler(
             STEPS,
             Some(move || counted.fetch_add(1, Ordering::Relaxed) + 1 >= CALLS),
         )?;
+        connection.busy_timeout(Duration::ZERO)?;
         Ok(Self {
-            connection,
+            watched: Watched::new(connection),
             identity,
+            snapshot,
+            held: None,
+            used: false,
+            has_watch: false,
             calls,
             _permit: permit,
         })
     }
 
     fn count(
-        &self,
+        &mut self,
         tenant: &TenantId<'_>,
         user: &UserId<'_>,
         cutoffs: &Cutoffs,
     ) -> Result<u64, FileFault> {
         self.calls.store(0, Ordering::Relaxed);
-        query(&self.connection, tenant.as_str(), user.as_str(), cutoffs)
+        if self.snapshot == Snapshot::Held {
+            self.renew()?;
+        }
+        let count = query(
+            self.watched.connection(),
+            tenant.as_str(),
+            user.as_str(),
+            cutoffs,
+        );
+        if count.is_err() {
+            self.let_go()?;
+        }
+        count
+    }
+
+    /// Makes sure that the next query sees the newest commit: by the transaction that is open, by a new one, or by
+    /// none at all.
+    fn renew(&mut self) -> rusqlite::Result<()> {
+        let header = self.watched.header();
+        if self.held.is_some() && self.held == header {
+            self.used = true;
+            return Ok(());
+        }
+        self.let_go()?;
+        if let Some(header) = header.filter(|header| header.frames() <= MOST_FRAMES) {
+            self.watched
+                .connection()
+                .prepare_cached("BEGIN")?
+                .execute([])?;
+            self.held = Some(header);
+            self.used = true;
+        }
+        Ok(())
+    }
+
+    fn let_go(&mut self) -> rusqlite::Result<()> {
+        self.held = None;
+        if !self.watched.connection().is_autocommit() {
+            self.watched
+                .connection()
+                .prepare_cached("ROLLBACK")?
+                .execute([])?;
+        }
+        Ok(())
+    }
+
+    /// Whether a snapshot is held that nobody watches; from now on somebody does.
+    fn wants_a_watch(&mut self) -> bool {
+        self.held.is_some() && !std::mem::replace(&mut self.has_watch, true)
+    }
+
+    /// Lets go of a snapshot that was not asked since the last look; whether the watch is over.
+    fn let_go_if_idle(&mut self) -> bool {
+        if std::mem::take(&mut self.used) {
+            return false;
+        }
+        if let Err(error) = self.let_go() {
+            tracing::warn!(%error, "a snapshot could not be let go");
+        }
+        self.has_watch = false;
+        true
     }
 
     fn is_on(&self, path: &Path) -> bool {

@@ -3,11 +3,13 @@
 //! - [`schema`]: what a file must be before an answer is given from it.
 //! - [`reader`]: counts over a pool of read-only connections; notices a replaced file.
 //! - [`lane`]: a worker's own connection of that pool, for the counts that take microseconds.
+//! - [`wal_index`]: whether anybody has committed since; the one file with unsafe code.
 //! - [`writer`]: the one read-write connection of a command.
 
 pub mod lane;
 pub mod reader;
 pub mod schema;
+mod wal_index;
 pub mod writer;
 
 use std::path::{Path, PathBuf};
@@ -15,7 +17,7 @@ use std::path::{Path, PathBuf};
 use thiserror::Error;
 
 pub use lane::Lane;
-pub use reader::Reader;
+pub use reader::{Options, Reader, Snapshot};
 pub use writer::Writer;
 
 /// What went wrong with the data file: one sentence that names the file and, where something can be done,

@@ -39,6 +39,23 @@ const COUNT: &str = "\
 /// How often a file may be swapped under one count before that is an error.
 const ATTEMPTS: usize = 3;
 
+/// What a worker's own connection sees.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Snapshot {
+    /// A read transaction that is held open while nobody commits: no locks are taken for a query.
+    Held,
+    /// A read transaction for each query.
+    PerQuery,
+}
+
+/// How a file is read.
+#[derive(Clone, Copy, Debug)]
+pub struct Options {
+    /// The number of connections, at least 1.
+    pub pool_size: u32,
+    pub snapshot: Snapshot,
+}
+
 /// Answers from one file, on as many threads as it has connections. Cheap to clone.
 #[derive(Clone)]
 pub struct Reader {
@@ -47,7 +64,7 @@ pub struct Reader {
 
 struct Shared {
     path: PathBuf,
-    pool_size: u32,
+    options: Options,
     /// One permit for each connection, so that waiting for one is done in the runtime, not on a thread.
     permits: Arc<Semaphore>,
     /// `None` after the file could not be opened again; the next count tries anew.
@@ -68,13 +85,13 @@ pub(super) struct Identity([Option<(u64, u64)>; 3]);
 
 impl Reader {
     /// Opens the file read-only, checks that it is one to answer from, and asks it once.
-    pub fn open(path: &Path, pool_size: u32) -> Result<Self, StoreError> {
-        let opened = Opened::open(path, pool_size).map_err(|fault| fault.at(path))?;
+    pub fn open(path: &Path, options: Options) -> Result<Self, StoreError> {
+        let opened = Opened::open(path, options.pool_size).map_err(|fault| fault.at(path))?;
         Ok(Self {
             shared: Arc::new(Shared {
                 path: path.to_owned(),
-                pool_size,
-                permits: Arc::new(Semaphore::new(pool_size as usize)),
+                options,
+                permits: Arc::new(Semaphore::new(options.pool_size as usize)),
                 opened: RwLock::new(Some(opened)),
                 leases: Mutex::default(),
             }),
@@ -105,7 +122,13 @@ impl Reader {
         let permit = permits.split(1)?;
         let opened = self.shared.opened.try_read().ok()?;
         let opened = opened.as_ref()?;
-        Leased::new(opened.pool.try_get()?, opened.identity, permit).ok()
+        Leased::new(
+            opened.pool.try_get()?,
+            opened.identity,
+            self.shared.options.snapshot,
+            permit,
+        )
+        .ok()
     }
 
     /// The number of sessions of `user` in `tenant` whose instants all lie after `cutoffs`. Waits for a
@@ -181,7 +204,7 @@ impl Shared {
             // The connection goes back to its pool, which nobody else holds any more, and is closed with it.
             *slot.lock().unwrap_or_else(PoisonError::into_inner) = None;
         }
-        *opened = Some(Opened::open(&self.path, self.pool_size)?);
+        *opened = Some(Opened::open(&self.path, self.options.pool_size)?);
         tracing::info!(database.path = %self.path.display(), "the data file was replaced; opened the new one");
         Ok(())
     }

@@ -2,8 +2,8 @@
 
 use proptest::prelude::*;
 use sessile::session::{Leeway, Policy, Session, SessionId, TenantId, UserId};
-use sessile::store::Reader;
 use sessile::store::writer::{Put, Writer, create};
+use sessile::store::{Options, Reader, Snapshot};
 use sessile::time::{Span, Timestamp};
 
 const NOW: i64 = 1_795_435_200_000;
@@ -98,7 +98,7 @@ proptest! {
         }
         import.commit().unwrap();
 
-        let reader = Reader::open(&path, 1).unwrap();
+        let reader = Reader::open(&path, Options { pool_size: 1, snapshot: Snapshot::Held }).unwrap();
         let (tenant, user) = (TenantId::new("tenant").unwrap(), UserId::new("user").unwrap());
         for policy in policies.iter().chain([&Policy::default()]) {
             for now in NOW - 3..=NOW + 3 {
