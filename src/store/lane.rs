@@ -8,7 +8,6 @@
 //! Two thirds of a short count would be spent on beginning and ending a read transaction. So a worker holds one
 //! open, as long as `wal_index` tells that nobody has committed since, somebody asks, and the WAL is short.
 
-use std::path::Path;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -17,7 +16,8 @@ use r2d2::PooledConnection;
 use r2d2_sqlite::SqliteConnectionManager;
 use tokio::sync::OwnedSemaphorePermit;
 
-use super::reader::{Identity, Reader, Snapshot, query};
+use super::place::Watch;
+use super::reader::{Reader, Snapshot, query};
 use super::wal_index::{Header, Watched};
 use super::{FileFault, StoreError};
 use crate::session::{Cutoffs, TenantId, UserId};
@@ -79,16 +79,18 @@ impl Lane {
         }
         let leased = slot.as_mut()?;
         let count = leased.count(tenant, user, cutoffs);
-        if leased.wants_a_watch() {
-            tokio::spawn(watch(Arc::clone(&self.leased)));
+        if leased.wants_a_timer() {
+            tokio::spawn(let_go_when_idle(Arc::clone(&self.leased)));
         }
         // Of another file now, the second lane notices the same and opens that one.
-        count.ok().filter(|_| leased.is_on(self.reader.path()))
+        count
+            .ok()
+            .filter(|_| leased.watch.is_unchanged(self.reader.place()))
     }
 }
 
 /// Lets go of a snapshot once nobody has asked it for a while.
-async fn watch(slot: Slot) {
+async fn let_go_when_idle(slot: Slot) {
     loop {
         tokio::time::sleep(IDLE).await;
         let mut slot = slot.lock().unwrap_or_else(PoisonError::into_inner);
@@ -101,15 +103,15 @@ async fn watch(slot: Slot) {
 /// A connection of the pool that one worker keeps.
 pub(super) struct Leased {
     watched: Watched,
-    /// The file it is open on.
-    identity: Identity,
+    /// The eye on the file that it is open on.
+    watch: Watch,
     snapshot: Snapshot,
     /// The header of the wal-index before the read transaction that is open; `None` while none is.
     held: Option<Header>,
-    /// Whether the snapshot was asked since the watch last looked.
+    /// Whether the snapshot was asked since `let_go_when_idle` last looked.
     used: bool,
-    /// Whether there is a watch.
-    has_watch: bool,
+    /// Whether `let_go_when_idle` is under way.
+    has_timer: bool,
     /// How often the progress handler was called since the count began.
     calls: Arc<AtomicU32>,
     _permit: OwnedSemaphorePermit,
@@ -120,7 +122,7 @@ impl Leased {
     /// goes back only to a pool that is being closed.
     pub(super) fn new(
         connection: PooledConnection<SqliteConnectionManager>,
-        identity: Identity,
+        watch: Watch,
         snapshot: Snapshot,
         permit: OwnedSemaphorePermit,
     ) -> rusqlite::Result<Self> {
@@ -135,11 +137,11 @@ impl Leased {
         connection.busy_timeout(Duration::ZERO)?;
         Ok(Self {
             watched: Watched::new(connection),
-            identity,
+            watch,
             snapshot,
             held: None,
             used: false,
-            has_watch: false,
+            has_timer: false,
             calls,
             _permit: permit,
         })
@@ -198,12 +200,12 @@ impl Leased {
         Ok(())
     }
 
-    /// Whether a snapshot is held that nobody watches; from now on somebody does.
-    fn wants_a_watch(&mut self) -> bool {
-        self.held.is_some() && !std::mem::replace(&mut self.has_watch, true)
+    /// Whether a snapshot is held that no timer is for; from now on one is.
+    fn wants_a_timer(&mut self) -> bool {
+        self.held.is_some() && !std::mem::replace(&mut self.has_timer, true)
     }
 
-    /// Lets go of a snapshot that was not asked since the last look; whether the watch is over.
+    /// Lets go of a snapshot that was not asked since the last look; whether the timer is done.
     fn let_go_if_idle(&mut self) -> bool {
         if std::mem::take(&mut self.used) {
             return false;
@@ -211,11 +213,7 @@ impl Leased {
         if let Err(error) = self.let_go() {
             tracing::warn!(%error, "a snapshot could not be let go");
         }
-        self.has_watch = false;
+        self.has_timer = false;
         true
-    }
-
-    fn is_on(&self, path: &Path) -> bool {
-        self.identity == Identity::of(path)
     }
 }

@@ -3,10 +3,12 @@
 //! - [`schema`]: what a file must be before an answer is given from it.
 //! - [`reader`]: counts over a pool of read-only connections; notices a replaced file.
 //! - [`lane`]: a worker's own connection of that pool, for the counts that take microseconds.
+//! - [`place`]: what the path of the file leads to, and whether it still does.
 //! - [`wal_index`]: whether anybody has committed since; the one file with unsafe code.
 //! - [`writer`]: the one read-write connection of a command.
 
 pub mod lane;
+mod place;
 pub mod reader;
 pub mod schema;
 mod wal_index;

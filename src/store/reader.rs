@@ -6,8 +6,7 @@
 //! that has changed the count is thrown away, every connection is closed (SQLite shares state between the
 //! connections of a process, so one that stays open would poison the new ones) and the path is opened again.
 
-use std::os::unix::fs::MetadataExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
@@ -17,6 +16,7 @@ use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
 use super::lane::{Lane, Leased, Slot};
+use super::place::{Identity, Place, Watch};
 use super::{FileFault, StoreError, harden, schema};
 use crate::session::{Cutoffs, Policy, TenantId, UserId};
 use crate::time::Timestamp;
@@ -63,7 +63,7 @@ pub struct Reader {
 }
 
 struct Shared {
-    path: PathBuf,
+    place: Place,
     options: Options,
     /// One permit for each connection, so that waiting for one is done in the runtime, not on a thread.
     permits: Arc<Semaphore>,
@@ -79,17 +79,14 @@ struct Opened {
     identity: Identity,
 }
 
-/// Device and inode of the file and of its -wal and -shm, `None` where there is none.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Identity([Option<(u64, u64)>; 3]);
-
 impl Reader {
     /// Opens the file read-only, checks that it is one to answer from, and asks it once.
     pub fn open(path: &Path, options: Options) -> Result<Self, StoreError> {
-        let opened = Opened::open(path, options.pool_size).map_err(|fault| fault.at(path))?;
+        let place = Place::new(path);
+        let opened = Opened::open(&place, options.pool_size).map_err(|fault| fault.at(path))?;
         Ok(Self {
             shared: Arc::new(Shared {
-                path: path.to_owned(),
+                place,
                 options,
                 permits: Arc::new(Semaphore::new(options.pool_size as usize)),
                 opened: RwLock::new(Some(opened)),
@@ -109,8 +106,8 @@ impl Reader {
         Lane::new(self.clone(), slot)
     }
 
-    pub(super) fn path(&self) -> &Path {
-        &self.shared.path
+    pub(super) fn place(&self) -> &Place {
+        &self.shared.place
     }
 
     /// A connection for a worker to keep, if one can be had at once.
@@ -122,9 +119,10 @@ impl Reader {
         let permit = permits.split(1)?;
         let opened = self.shared.opened.try_read().ok()?;
         let opened = opened.as_ref()?;
+        let watch = Watch::new(self.place(), opened.identity);
         Leased::new(
             opened.pool.try_get()?,
-            opened.identity,
+            watch,
             self.shared.options.snapshot,
             permit,
         )
@@ -145,7 +143,7 @@ impl Reader {
         )
         .await;
         let Ok(Ok(permit)) = free else {
-            return Err(FileFault::Crowded.at(&self.shared.path));
+            return Err(FileFault::Crowded.at(self.shared.place.path()));
         };
         let (reader, tenant, user) = (self.clone(), tenant.into_owned(), user.into_owned());
         let count = tokio::task::spawn_blocking(move || {
@@ -155,7 +153,7 @@ impl Reader {
         });
         count
             .await
-            .map_err(|error| FileFault::from(error).at(&self.shared.path))?
+            .map_err(|error| FileFault::from(error).at(self.shared.place.path()))?
     }
 
     /// The same, on the calling thread.
@@ -167,7 +165,7 @@ impl Reader {
     ) -> Result<u64, StoreError> {
         self.shared
             .count(tenant, user, cutoffs)
-            .map_err(|fault| fault.at(&self.shared.path))
+            .map_err(|fault| fault.at(self.shared.place.path()))
     }
 }
 
@@ -181,7 +179,7 @@ impl Shared {
         for _ in 0..ATTEMPTS {
             if let Some(opened) = &*self.opened.read().unwrap_or_else(PoisonError::into_inner) {
                 let count = opened.count(tenant, user, cutoffs);
-                if opened.identity == Identity::of(&self.path) {
+                if opened.identity == self.place.identity() {
                     return count;
                 }
             }
@@ -195,7 +193,7 @@ impl Shared {
         let mut opened = self.opened.write().unwrap_or_else(PoisonError::into_inner);
         if opened
             .as_ref()
-            .is_some_and(|opened| opened.identity == Identity::of(&self.path))
+            .is_some_and(|opened| opened.identity == self.place.identity())
         {
             return Ok(()); // another thread was here first
         }
@@ -204,14 +202,15 @@ impl Shared {
             // The connection goes back to its pool, which nobody else holds any more, and is closed with it.
             *slot.lock().unwrap_or_else(PoisonError::into_inner) = None;
         }
-        *opened = Some(Opened::open(&self.path, self.options.pool_size)?);
-        tracing::info!(database.path = %self.path.display(), "the data file was replaced; opened the new one");
+        *opened = Some(Opened::open(&self.place, self.options.pool_size)?);
+        tracing::info!(database.path = %self.place.path().display(), "the data file was replaced; opened the new one");
         Ok(())
     }
 }
 
 impl Opened {
-    fn open(path: &Path, pool_size: u32) -> Result<Self, FileFault> {
+    fn open(place: &Place, pool_size: u32) -> Result<Self, FileFault> {
+        let path = place.path();
         if !path.try_exists()? {
             return Err(FileFault::Missing);
         }
@@ -239,7 +238,7 @@ impl Opened {
             .build(manager)?;
         Ok(Self {
             pool,
-            identity: Identity::of(path),
+            identity: place.identity(),
         })
     }
 
@@ -282,21 +281,6 @@ pub(super) fn query(
         |row| row.get(0),
     )?;
     Ok(count.unsigned_abs())
-}
-
-impl Identity {
-    pub(super) fn of(path: &Path) -> Self {
-        let companion = |suffix: &str| {
-            let mut path = path.as_os_str().to_owned();
-            path.push(suffix);
-            PathBuf::from(path)
-        };
-        Self(["", "-wal", "-shm"].map(|suffix| {
-            std::fs::metadata(companion(suffix))
-                .ok()
-                .map(|file| (file.dev(), file.ino()))
-        }))
-    }
 }
 
 #[cfg(test)]

@@ -178,7 +178,11 @@ fn the_demonstration_answers_its_own_lines() {
 #[test]
 fn a_second_demonstration_takes_a_free_port() {
     let sandbox = Sandbox::new();
-    let start = || Server::start(sandbox.command(&["serve", "--demo"]));
+    let start = || {
+        let mut command = sandbox.command(&["serve", "--demo"]);
+        command.env("TMPDIR", sandbox.path(""));
+        Server::start(command)
+    };
     let (first, second) = (start(), start());
     assert_ne!(first.address, second.address);
     let fields = [("X-API-Key", "demo-key"), ("X-Tenant-ID", "acme")];

@@ -1,0 +1,207 @@
+//! What the path of the file leads to, and whether it still does.
+//!
+//! SQLite can't see that the file under its path is no longer the one it opened. Its device and inode tell, and
+//! those of its -wal and -shm. Asking the kernel for all three takes longer than a count, so a worker asks only
+//! after something has happened in their folder, which one read of an inotify queue tells: the kernel puts an
+//! event there before the call that replaces a file returns.
+
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use rustix::fs::inotify::{self, CreateFlags, WatchFlags};
+use rustix::io::{Errno, read};
+
+/// How long a quiet queue is believed. What inotify can't see, such as a mount over the folder or a folder above
+/// it that is renamed, is noticed after this.
+const BELIEVED: Duration = Duration::from_millis(100);
+
+/// The paths of a file in WAL mode: its own, and those of its -wal and -shm.
+#[derive(Debug)]
+pub(super) struct Place([PathBuf; 3]);
+
+/// Device and inode of the file and of its -wal and -shm, `None` where there is none.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Identity([Option<(u64, u64)>; 3]);
+
+impl Place {
+    pub(super) fn new(path: &Path) -> Self {
+        Self(["", "-wal", "-shm"].map(|suffix| {
+            let mut path = path.as_os_str().to_owned();
+            path.push(suffix);
+            path.into()
+        }))
+    }
+
+    pub(super) fn path(&self) -> &Path {
+        &self.0[0]
+    }
+
+    /// What the paths lead to now.
+    pub(super) fn identity(&self) -> Identity {
+        Identity(self.0.each_ref().map(|path| {
+            std::fs::metadata(path)
+                .ok()
+                .map(|file| (file.dev(), file.ino()))
+        }))
+    }
+}
+
+/// One worker's eye on a [`Place`].
+pub(super) struct Watch {
+    /// What the paths must lead to.
+    identity: Identity,
+    /// The events of the folder; `None` where it can't be watched, or where a symbolic link on the way to it could
+    /// be turned without an event in it.
+    events: Option<OwnedFd>,
+    /// When the paths were last followed.
+    looked: Instant,
+}
+
+impl Watch {
+    pub(super) fn new(place: &Place, identity: Identity) -> Self {
+        let events = watch_folder(place.path()).ok();
+        // Whatever happened before the queue was there is in no event.
+        let looked = Instant::now()
+            .checked_sub(BELIEVED)
+            .unwrap_or_else(Instant::now);
+        Self {
+            identity,
+            events,
+            looked,
+        }
+    }
+
+    /// Whether the paths lead where they did.
+    pub(super) fn is_unchanged(&mut self, place: &Place) -> bool {
+        if self.is_quiet() && self.looked.elapsed() < BELIEVED {
+            return true;
+        }
+        self.looked = Instant::now();
+        self.identity == place.identity()
+    }
+
+    /// Whether nothing has happened in the folder since the last call; takes the events off the queue.
+    fn is_quiet(&self) -> bool {
+        let Some(events) = &self.events else {
+            return false;
+        };
+        let mut buffer = [0; 4096];
+        let mut quiet = true;
+        loop {
+            match read(events, &mut buffer) {
+                Err(Errno::AGAIN) => return quiet,
+                Err(_) | Ok(0) => return false,
+                Ok(_) => quiet = false,
+            }
+        }
+    }
+}
+
+/// A queue of what happens to names in the folder of `path`, and to the folder itself.
+fn watch_folder(path: &Path) -> std::io::Result<OwnedFd> {
+    let absolute = std::path::absolute(path)?;
+    if absolute != path.canonicalize()? {
+        return Err(std::io::ErrorKind::Unsupported.into());
+    }
+    let folder = absolute.parent().unwrap_or(&absolute);
+    let events = inotify::init(CreateFlags::NONBLOCK | CreateFlags::CLOEXEC)?;
+    let what = WatchFlags::MOVE
+        | WatchFlags::CREATE
+        | WatchFlags::DELETE
+        | WatchFlags::DELETE_SELF
+        | WatchFlags::MOVE_SELF;
+    inotify::add_watch(&events, folder, what)?;
+    Ok(events)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+
+    /// A watched file `x` in a folder of its own, and the queue emptied of what led there.
+    fn watched(folder: &Path) -> (Place, Watch) {
+        for name in ["x", "x-wal", "x-shm"] {
+            fs::write(folder.join(name), name).unwrap();
+        }
+        let place = Place::new(&folder.join("x"));
+        let mut watch = Watch::new(&place, place.identity());
+        assert!(watch.is_unchanged(&place));
+        (place, watch)
+    }
+
+    type Change = fn(&Path);
+
+    const CHANGES: [(&str, Change); 6] = [
+        ("another file moved over it", |folder| {
+            fs::write(folder.join("y"), "y").unwrap();
+            fs::rename(folder.join("y"), folder.join("x")).unwrap();
+        }),
+        ("deleted", |folder| {
+            fs::remove_file(folder.join("x")).unwrap()
+        }),
+        ("moved away", |folder| {
+            fs::rename(folder.join("x"), folder.join("z")).unwrap()
+        }),
+        ("without its WAL", |folder| {
+            fs::remove_file(folder.join("x-wal")).unwrap()
+        }),
+        ("with other shared memory", |folder| {
+            fs::write(folder.join("y"), "y").unwrap();
+            fs::rename(folder.join("y"), folder.join("x-shm")).unwrap();
+        }),
+        ("in a folder that was moved", |folder| {
+            fs::rename(folder, folder.with_extension("old")).unwrap()
+        }),
+    ];
+
+    #[test]
+    fn every_change_is_noticed_at_once() {
+        for (what, change) in CHANGES {
+            let base = tempfile::tempdir().unwrap();
+            let folder = base.path().canonicalize().unwrap().join("folder");
+            fs::create_dir(&folder).unwrap();
+            let (place, mut watch) = watched(&folder);
+            assert!(watch.events.is_some(), "the folder is watched");
+            change(&folder);
+            // However long the last look is believed, the events overrule it.
+            watch.looked = Instant::now() + Duration::from_secs(3600);
+            assert!(!watch.is_unchanged(&place), "{what}");
+            assert!(!watch.is_unchanged(&place) || watch.is_quiet(), "{what}");
+        }
+    }
+
+    #[test]
+    fn what_happens_to_others_is_no_change() {
+        let base = tempfile::tempdir().unwrap();
+        let folder = base.path().canonicalize().unwrap();
+        let (place, mut watch) = watched(&folder);
+        fs::write(folder.join("other"), "").unwrap();
+        fs::remove_file(folder.join("other")).unwrap();
+        fs::write(folder.join("x"), "written").unwrap();
+        assert!(watch.is_unchanged(&place));
+        assert!(watch.is_quiet());
+    }
+
+    #[test]
+    fn behind_a_symbolic_link_the_paths_are_followed_each_time() {
+        let base = tempfile::tempdir().unwrap();
+        let folder = base.path().canonicalize().unwrap();
+        for name in ["a", "b"] {
+            fs::create_dir(folder.join(name)).unwrap();
+            fs::write(folder.join(name).join("x"), name).unwrap();
+        }
+        let turn = |to: &str| {
+            std::os::unix::fs::symlink(folder.join(to), folder.join("new")).unwrap();
+            fs::rename(folder.join("new"), folder.join("link")).unwrap();
+        };
+        turn("a");
+        let place = Place::new(&folder.join("link/x"));
+        let mut watch = Watch::new(&place, place.identity());
+        assert!(watch.is_unchanged(&place));
+        turn("b");
+        assert!(!watch.is_unchanged(&place));
+    }
+}
