@@ -10,7 +10,7 @@
 
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use r2d2::PooledConnection;
 use r2d2_sqlite::SqliteConnectionManager;
@@ -29,6 +29,10 @@ const CALLS: u32 = 2;
 
 /// How long a snapshot is held that nobody asks, at least; at most it is twice that.
 const IDLE: Duration = Duration::from_millis(50);
+
+/// How old a snapshot grows. A checkpoint that waits for readers waits for those that use the WAL; one that begins
+/// once all of the WAL is in the file uses the file alone, so each new snapshot gives it the chance.
+const MOST_AGE: Duration = Duration::from_millis(10);
 
 /// The longest WAL, in frames, over which a snapshot is held. A held snapshot keeps writers from beginning the WAL
 /// anew; over this length, which is SQLite's usual one for a checkpoint, every read gives them the chance.
@@ -78,14 +82,15 @@ impl Lane {
             *slot = self.reader.lease();
         }
         let leased = slot.as_mut()?;
-        let count = leased.count(tenant, user, cutoffs);
+        let now = Instant::now();
+        let count = leased.count(tenant, user, cutoffs, now);
         if leased.wants_a_timer() {
             tokio::spawn(let_go_when_idle(Arc::clone(&self.leased)));
         }
         // Of another file now, the second lane notices the same and opens that one.
         count
             .ok()
-            .filter(|_| leased.watch.is_unchanged(self.reader.place()))
+            .filter(|_| leased.watch.is_unchanged(self.reader.place(), now))
     }
 }
 
@@ -106,8 +111,9 @@ pub(super) struct Leased {
     /// The eye on the file that it is open on.
     watch: Watch,
     snapshot: Snapshot,
-    /// The header of the wal-index before the read transaction that is open; `None` while none is.
-    held: Option<Header>,
+    /// The header of the wal-index before the read transaction that is open, and since when it is; `None` while none
+    /// is.
+    held: Option<(Header, Instant)>,
     /// Whether the snapshot was asked since `let_go_when_idle` last looked.
     used: bool,
     /// Whether `let_go_when_idle` is under way.
@@ -152,10 +158,11 @@ impl Leased {
         tenant: &TenantId<'_>,
         user: &UserId<'_>,
         cutoffs: &Cutoffs,
+        now: Instant,
     ) -> Result<u64, FileFault> {
         self.calls.store(0, Ordering::Relaxed);
         if self.snapshot == Snapshot::Held {
-            self.renew()?;
+            self.renew(now)?;
         }
         let count = query(
             self.watched.connection(),
@@ -171,10 +178,13 @@ impl Leased {
 
     /// Makes sure that the next query sees the newest commit: by the transaction that is open, by a new one, or by
     /// none at all.
-    fn renew(&mut self) -> rusqlite::Result<()> {
+    fn renew(&mut self, now: Instant) -> rusqlite::Result<()> {
+        self.used = true;
         let header = self.watched.header();
-        if self.held.is_some() && self.held == header {
-            self.used = true;
+        if let Some((held, since)) = self.held
+            && header == Some(held)
+            && now.duration_since(since) < MOST_AGE
+        {
             return Ok(());
         }
         self.let_go()?;
@@ -183,8 +193,7 @@ impl Leased {
                 .connection()
                 .prepare_cached("BEGIN")?
                 .execute([])?;
-            self.held = Some(header);
-            self.used = true;
+            self.held = Some((header, now));
         }
         Ok(())
     }

@@ -15,5 +15,6 @@ mod predicate;
 mod problems;
 mod schema;
 mod serve;
+mod snapshot;
 mod support;
 mod vectors;
