@@ -72,10 +72,10 @@ pub(super) struct Shared {
 
 /// What the log line says of a request beside what stands in it.
 #[derive(Default)]
-pub(super) struct Seen {
+pub(super) struct Seen<'a> {
     route: Option<&'static str>,
     /// The name of the key.
-    pub(super) key: Option<String>,
+    pub(super) key: Option<&'a str>,
 }
 
 impl Api {
@@ -186,10 +186,10 @@ impl Api {
     }
 
     /// The checks in the order of the contract, then the operation.
-    async fn answer(
-        &self,
+    async fn answer<'a>(
+        &'a self,
         request: &Parts,
-        seen: &mut Seen,
+        seen: &mut Seen<'a>,
     ) -> Result<Response<Full<Bytes>>, Problem> {
         let route = self.route(request);
         seen.route = route.as_ref().ok().map(Route::pattern);

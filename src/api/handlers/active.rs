@@ -34,19 +34,19 @@ impl Serialize for ActiveSessionStatus {
     }
 }
 
-pub(in crate::api) async fn active(
-    api: &Local,
+pub(in crate::api) async fn active<'a>(
+    api: &'a Local,
     request: &Parts,
     user_segment: &str,
     clock: Timestamp,
-    seen: &mut Seen,
+    seen: &mut Seen<'a>,
 ) -> Result<Response<Full<Bytes>>, Problem> {
     let key = api.shared.keyring.authenticate(
         &request.headers,
         &api.shared.settings.key_header,
         clock,
     )?;
-    seen.key = Some(key.name.clone());
+    seen.key = Some(&key.name);
     let question = Question::parse(
         &request.headers,
         user_segment,
