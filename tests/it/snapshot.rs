@@ -115,7 +115,6 @@ fn the_wal_stays_short_under_load() {
     let mut longest = 0;
     beside_callers(&server, || {
         let writer = sandbox.sqlite();
-        writer.execute_batch("PRAGMA synchronous = OFF").unwrap();
         for number in 0..6_000 {
             insert(&writer, &number.to_string());
             if number % 100 == 0 {
