@@ -1,8 +1,8 @@
 //! `sessile check`: the endpoint's answer on the command line, by the same code.
 
-use std::io::{Write, stdout};
+use std::io::Write;
 
-use super::{Done, load};
+use super::{Done, load, out};
 use crate::api::ActiveSessionStatus;
 use crate::cli::Check;
 use crate::store::{Options, Reader, Snapshot};
@@ -22,7 +22,7 @@ pub(super) fn run(args: &Check) -> anyhow::Result<Done> {
     let session_count = reader.count_blocking(&args.tenant, &args.user, &cutoffs)?;
     let status = ActiveSessionStatus { session_count };
     if args.json {
-        writeln!(stdout(), "{}", serde_json::to_string(&status)?)?;
+        writeln!(out(), "{}", serde_json::to_string(&status)?)?;
     } else {
         let word = if status.is_active() {
             "active"
@@ -30,7 +30,7 @@ pub(super) fn run(args: &Check) -> anyhow::Result<Done> {
             "inactive"
         };
         let plural = if session_count == 1 { "" } else { "s" };
-        writeln!(stdout(), "{word}: {session_count} session{plural}")?;
+        writeln!(out(), "{word}: {session_count} session{plural}")?;
     }
     Ok(if status.is_active() {
         Done::Yes

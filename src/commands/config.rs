@@ -1,8 +1,8 @@
 //! `sessile config`: the effective configuration, each value with its source, no secret shown.
 
-use std::io::{Write, stderr, stdout};
+use std::io::{Write, stderr};
 
-use super::{Done, load};
+use super::{Done, load, out};
 use crate::cli::Common;
 
 pub(super) fn run(common: &Common) -> anyhow::Result<Done> {
@@ -21,7 +21,7 @@ pub(super) fn run(common: &Common) -> anyhow::Result<Done> {
         .map(|(line, _)| line.chars().count())
         .max()
         .unwrap_or(0);
-    let mut out = stdout().lock();
+    let mut out = out();
     match &config.file {
         Some(file) => writeln!(out, "# the configuration file is {}", file.display())?,
         None => writeln!(out, "# there is no configuration file")?,
@@ -36,10 +36,10 @@ pub(super) fn run(common: &Common) -> anyhow::Result<Done> {
     let mut keys: Vec<_> = keyring.iter().map(|key| key.name.as_str()).collect();
     keys.sort_unstable();
     if keys.is_empty() {
-        writeln!(
+        let _ = writeln!(
             stderr(),
             "sessile: no API key is configured, so `sessile serve` would not start; `sessile key new NAME` makes one"
-        )?;
+        );
     } else {
         writeln!(out, "# {} API keys: {}", keys.len(), keys.join(", "))?;
     }

@@ -1,12 +1,12 @@
 //! `sessile import`: sessions from elsewhere into the data file, all of them or none.
 
 use std::fs::File;
-use std::io::{Read, Write, stderr, stdin, stdout};
+use std::io::{Read, Write, stderr, stdin};
 use std::path::Path;
 
 use anyhow::{Context, bail};
 
-use super::{Done, load};
+use super::{Done, load, out};
 use crate::cli;
 use crate::exchange::{self, Fault, Place, Stop, quote};
 use crate::session::Session;
@@ -35,7 +35,7 @@ pub(super) fn run(args: &cli::Import) -> anyhow::Result<Done> {
     if tally.faults > 0 {
         let more = tally.faults.saturating_sub(TOLD);
         if more > 0 {
-            writeln!(stderr(), "… and {more} more")?;
+            let _ = writeln!(stderr(), "… and {more} more");
         }
         let plural = if tally.faults == 1 { "" } else { "s" };
         bail!(
@@ -51,7 +51,7 @@ pub(super) fn run(args: &cli::Import) -> anyhow::Result<Done> {
     };
     let plural = if tally.rows == 1 { "" } else { "s" };
     writeln!(
-        stdout(),
+        out(),
         "{verb} {} session{plural} into {}: {} new, {} replaced; {} not revoked, {} revoked",
         tally.rows,
         path.display(),

@@ -1,8 +1,8 @@
 //! `sessile init`: a new, empty data file.
 
-use std::io::{Write, stdout};
+use std::io::Write;
 
-use super::{Done, load};
+use super::{Done, load, out};
 use crate::cli::Common;
 use crate::store::writer::create;
 
@@ -11,10 +11,10 @@ pub(super) fn run(common: &Common) -> anyhow::Result<Done> {
     let made = create(&path)?;
     let path = path.display();
     if made {
-        writeln!(stdout(), "made {path}")?;
+        writeln!(out(), "made {path}")?;
     } else {
         writeln!(
-            stdout(),
+            out(),
             "{path} is a sessile file already; it was left as it is"
         )?;
     }

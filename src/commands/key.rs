@@ -1,10 +1,10 @@
 //! `sessile key`: new API keys.
 
-use std::io::{Write, stdout};
+use std::io::Write;
 
 use anyhow::bail;
 
-use super::Done;
+use super::{Done, out};
 use crate::api::auth::Digest;
 
 pub(super) fn new(name: &str) -> anyhow::Result<Done> {
@@ -21,7 +21,7 @@ pub(super) fn new(name: &str) -> anyhow::Result<Done> {
     let digest = Digest::of(key.as_bytes());
     let quoted = serde_json::to_string(name)?; // visible ASCII is quoted alike in JSON and in TOML
     writeln!(
-        stdout(),
+        out(),
         "{key}\n\n\
          # This is the key, shown this once: hand it to the caller, who sends it as X-API-Key.\n\
          # These lines go into the configuration file:\n\n\

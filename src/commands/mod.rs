@@ -36,8 +36,6 @@ pub fn run(cli: Cli) -> ExitCode {
     match done {
         Ok(Done::Yes) => ExitCode::SUCCESS,
         Ok(Done::No) => ExitCode::from(1),
-        // Whoever reads our output has had enough of it, as `head` has.
-        Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
             let _ = writeln!(io::stderr(), "sessile: {error:#}");
             ExitCode::from(exit_code(&error))
@@ -58,10 +56,29 @@ fn exit_code(error: &anyhow::Error) -> u8 {
         .unwrap_or(2)
 }
 
-fn is_broken_pipe(error: &anyhow::Error) -> bool {
-    error
-        .downcast_ref::<io::Error>()
-        .is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
+/// Standard output. A reader that has had enough, as `head` has, changes nothing of what a command does, nor of how
+/// it ends.
+fn out() -> impl Write {
+    struct Out(io::Stdout);
+
+    fn unless_broken<T>(result: io::Result<T>, instead: T) -> io::Result<T> {
+        match result {
+            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(instead),
+            result => result,
+        }
+    }
+
+    impl Write for Out {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            unless_broken(self.0.write(bytes), bytes.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            unless_broken(self.0.flush(), ())
+        }
+    }
+
+    Out(io::stdout())
 }
 
 /// The configuration for a command that takes no flags of its own for it.

@@ -2,7 +2,7 @@
 
 mod demo;
 
-use std::io::{self, Write, stdout};
+use std::io::{self, Write};
 use std::pin::pin;
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use hyper::service::service_fn;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 
-use super::Done;
+use super::{Done, out};
 use crate::api::auth::Keyring;
 use crate::api::{Api, Settings, Surface};
 use crate::cli;
@@ -144,7 +144,7 @@ fn announce(what: &str, listeners: &[Listener]) -> anyhow::Result<()> {
         let urls: Vec<String> = listeners.iter().map(Listener::url).collect();
         let urls = urls.join(", ");
         tracing::info!(server.url = urls, "{what} {urls}");
-        let mut out = stdout();
+        let mut out = out();
         writeln!(out, "{what} {urls}")?;
         out.flush()?;
     }

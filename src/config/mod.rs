@@ -9,7 +9,9 @@ mod raw;
 
 use std::collections::{HashMap, HashSet};
 use std::fmt;
-use std::path::{Path, PathBuf};
+use std::fs::Metadata;
+use std::io::{self, ErrorKind};
+use std::path::PathBuf;
 
 use figment::Figment;
 use figment::providers::{Env, Format, Toml};
@@ -356,27 +358,32 @@ fn find_file(flags: &Flags) -> Result<Option<PathBuf>, Fault> {
         .map(|path| (path, Origin::Flag))
         .or_else(variable)
     else {
-        return Ok(FILE_PLACES
-            .map(Path::new)
-            .into_iter()
-            .find(|path| path.is_file())
-            .map(Path::to_owned));
-    };
-    match std::fs::metadata(&named) {
-        Ok(found) if !found.is_dir() => Ok(Some(named)),
-        found => {
-            let why = found.map_or_else(
-                |error| error.to_string(),
-                |_| "it is a directory".to_owned(),
-            );
-            let complaint = format!("can't read the configuration file {named:?}: {why}");
-            Err(Fault {
-                origin,
-                key: String::new(),
-                complaint,
-            })
+        for place in FILE_PLACES.map(PathBuf::from) {
+            match std::fs::metadata(&place) {
+                Err(error)
+                    if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => {}
+                found => return readable(place, Origin::Default, found).map(Some),
+            }
         }
-    }
+        return Ok(None);
+    };
+    let found = std::fs::metadata(&named);
+    readable(named, origin, found).map(Some)
+}
+
+/// The path, if what was found there can be a configuration file.
+fn readable(path: PathBuf, origin: Origin, found: io::Result<Metadata>) -> Result<PathBuf, Fault> {
+    let why = match found {
+        Ok(found) if !found.is_dir() => return Ok(path),
+        Ok(_) => "it is a directory".to_owned(),
+        Err(error) => error.to_string(),
+    };
+    let complaint = format!("can't read the configuration file {path:?}: {why}");
+    Err(Fault {
+        origin,
+        key: String::new(),
+        complaint,
+    })
 }
 
 fn merge_flags(figment: Figment, flags: &Flags) -> Figment {

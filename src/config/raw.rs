@@ -147,7 +147,7 @@ impl Walk {
         let merged = figment.data().map_err(|error| Fault {
             origin: file.map_or(Origin::Default, |file| Origin::File(file.to_owned())),
             key: String::new(),
-            complaint: error.kind.to_string().trim_end().to_owned(),
+            complaint: without_excerpt(&error.kind.to_string()),
         })?;
         let dict = merged
             .into_iter()
@@ -185,7 +185,8 @@ impl Walk {
         };
         let origin = self.origin(value.tag(), &path);
         let variable = match &origin {
-            Origin::Variable(name) => std::env::var(name).ok(),
+            // An item of a list has no variable of its own: what figment read is all there is.
+            Origin::Variable(name) if !path.contains('[') => std::env::var(name).ok(),
             _ => None,
         };
         let found = Found {
@@ -485,6 +486,21 @@ fn origin(source: &Metadata, path: &str) -> Origin {
         _ if source.name == FLAG => Origin::Flag,
         _ => Origin::Default,
     }
+}
+
+/// TOML's complaint without the lines of the file that it quotes: a secret may stand in them.
+fn without_excerpt(complaint: &str) -> String {
+    let is_excerpt = |line: &str| {
+        line.trim_start()
+            .trim_start_matches(|c: char| c.is_ascii_digit())
+            .trim_start()
+            .starts_with('|')
+    };
+    complaint
+        .lines()
+        .filter(|line| !line.is_empty() && !is_excerpt(line))
+        .collect::<Vec<_>>()
+        .join(": ")
 }
 
 /// `auth.keys[3].name` is the known key `auth.keys[].name`, and a tenant's policy stands for every tenant's.

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
-use std::os::unix::fs::FileTypeExt;
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
@@ -31,8 +31,7 @@ pub struct NotAnAddress;
 pub struct BindError {
     address: Address,
     advice: String,
-    #[source]
-    source: io::Error,
+    error: io::Error,
 }
 
 impl Address {
@@ -58,23 +57,20 @@ impl Address {
             Self::Tcp { host, port } => {
                 bind_tcp(&format!("{host}:{port}")).await.map(Listener::Tcp)
             }
-            Self::Unix(path) => bind_unix(path).await.map(|listener| Listener::Unix {
-                listener,
-                file: SocketFile(path.clone()),
-            }),
+            Self::Unix(path) => bind_unix(path).await,
         };
-        bound.map_err(|source| {
-            let advice = match source.kind() {
+        bound.map_err(|error| {
+            let advice = match error.kind() {
                 io::ErrorKind::AddrInUse => {
                     "another process listens there; stop it, or set server.listen to another address".to_owned()
                 }
                 io::ErrorKind::AddrNotAvailable => "this machine has no such address".to_owned(),
                 io::ErrorKind::PermissionDenied => {
-                    format!("{source}; ports under 1024 and foreign directories take a privilege")
+                    format!("{error}; ports under 1024 and foreign directories take a privilege")
                 }
-                _ => source.to_string(),
+                _ => error.to_string(),
             };
-            BindError { address: self.clone(), advice, source }
+            BindError { address: self.clone(), advice, error }
         })
     }
 }
@@ -126,7 +122,7 @@ impl fmt::Display for Address {
 
 impl BindError {
     pub fn is_in_use(&self) -> bool {
-        self.source.kind() == io::ErrorKind::AddrInUse
+        self.error.kind() == io::ErrorKind::AddrInUse
     }
 }
 
@@ -148,18 +144,29 @@ async fn bind_tcp(target: &str) -> io::Result<TcpListener> {
     Err(last)
 }
 
-async fn bind_unix(path: &Path) -> io::Result<UnixListener> {
-    match UnixListener::bind(path) {
+async fn bind_unix(path: &Path) -> io::Result<Listener> {
+    let listener = match UnixListener::bind(path) {
         Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
             let is_socket = std::fs::symlink_metadata(path)?.file_type().is_socket();
-            if !is_socket || UnixStream::connect(path).await.is_ok() {
+            // Only a refusal means that nobody listens: a listener may be too busy to take one more, or not ours to ask.
+            let refused = |error: &io::Error| error.kind() == io::ErrorKind::ConnectionRefused;
+            if !is_socket
+                || !UnixStream::connect(path)
+                    .await
+                    .is_err_and(|error| refused(&error))
+            {
                 return Err(error);
             }
             std::fs::remove_file(path)?;
             UnixListener::bind(path)
         }
         bound => bound,
-    }
+    }?;
+    let file = SocketFile {
+        path: path.to_owned(),
+        inode: std::fs::symlink_metadata(path)?.ino(),
+    };
+    Ok(Listener::Unix { listener, file })
 }
 
 /// A bound address.
@@ -174,11 +181,18 @@ pub enum Listener {
 
 /// A socket file of ours, which goes when its listener goes.
 #[derive(Debug)]
-pub struct SocketFile(PathBuf);
+pub struct SocketFile {
+    path: PathBuf,
+    inode: u64,
+}
 
 impl Drop for SocketFile {
     fn drop(&mut self) {
-        let _ = std::fs::remove_file(&self.0);
+        let is_ours =
+            std::fs::symlink_metadata(&self.path).is_ok_and(|file| file.ino() == self.inode);
+        if is_ours {
+            let _ = std::fs::remove_file(&self.path);
+        }
     }
 }
 
@@ -190,7 +204,7 @@ impl Listener {
                 Ok(address) => format!("http://{address}"),
                 Err(error) => error.to_string(),
             },
-            Self::Unix { file, .. } => format!("unix:{}", file.0.display()),
+            Self::Unix { file, .. } => format!("unix:{}", file.path.display()),
         }
     }
 

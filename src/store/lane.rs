@@ -9,17 +9,17 @@
 //! open, as long as `wal_index` tells that nobody has committed since, somebody asks, and the WAL is short.
 
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, TryLockError};
 use std::time::{Duration, Instant};
 
 use r2d2::PooledConnection;
 use r2d2_sqlite::SqliteConnectionManager;
 use tokio::sync::OwnedSemaphorePermit;
 
+use super::StoreError;
 use super::place::Watch;
 use super::reader::{Reader, Snapshot, query};
 use super::wal_index::{Header, Watched};
-use super::{FileFault, StoreError};
 use crate::session::{Cutoffs, TenantId, UserId};
 
 /// After how many steps of SQLite's virtual machine the progress handler is called, and at which call it ends the
@@ -77,7 +77,11 @@ impl Lane {
         user: &UserId<'_>,
         cutoffs: &Cutoffs,
     ) -> Option<u64> {
-        let mut slot = self.leased.try_lock().ok()?;
+        let mut slot = match self.leased.try_lock() {
+            Ok(slot) => slot,
+            Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
+            Err(TryLockError::WouldBlock) => return None,
+        };
         if slot.is_none() {
             *slot = self.reader.lease();
         }
@@ -132,8 +136,6 @@ impl Leased {
         snapshot: Snapshot,
         permit: OwnedSemaphorePermit,
     ) -> rusqlite::Result<Self> {
-        // A read maps the wal-index.
-        connection.query_row("SELECT count(*) FROM session WHERE 0", [], |_| Ok(()))?;
         let calls = Arc::new(AtomicU32::new(0));
         let counted = Arc::clone(&calls);
         connection.progress_handler(
@@ -159,7 +161,7 @@ impl Leased {
         user: &UserId<'_>,
         cutoffs: &Cutoffs,
         now: Instant,
-    ) -> Result<u64, FileFault> {
+    ) -> rusqlite::Result<u64> {
         self.calls.store(0, Ordering::Relaxed);
         if self.snapshot == Snapshot::Held {
             self.renew(now)?;

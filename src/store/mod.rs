@@ -28,7 +28,6 @@ pub use writer::Writer;
 #[error("{path}: {fault}", path = path.display())]
 pub struct StoreError {
     pub path: PathBuf,
-    #[source]
     pub fault: FileFault,
 }
 

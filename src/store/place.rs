@@ -17,9 +17,9 @@ use rustix::io::{Errno, read};
 /// it that is renamed, is noticed after this.
 const BELIEVED: Duration = Duration::from_millis(100);
 
-/// The paths of a file in WAL mode: its own, and those of its -wal and -shm.
+/// The path of a file in WAL mode.
 #[derive(Debug)]
-pub(super) struct Place([PathBuf; 3]);
+pub(super) struct Place(PathBuf);
 
 /// Device and inode of the file and of its -wal and -shm, `None` where there is none.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,24 +27,33 @@ pub(super) struct Identity([Option<(u64, u64)>; 3]);
 
 impl Place {
     pub(super) fn new(path: &Path) -> Self {
-        Self(["", "-wal", "-shm"].map(|suffix| {
-            let mut path = path.as_os_str().to_owned();
-            path.push(suffix);
-            path.into()
-        }))
+        Self(path.to_owned())
     }
 
     pub(super) fn path(&self) -> &Path {
-        &self.0[0]
+        &self.0
     }
 
-    /// What the paths lead to now.
+    /// What the path leads to now. Like SQLite, this looks for -wal and -shm beside the file itself, not beside a
+    /// symbolic link to it.
     pub(super) fn identity(&self) -> Identity {
-        Identity(self.0.each_ref().map(|path| {
+        let Ok(real) = self.0.canonicalize() else {
+            return Identity([None; 3]);
+        };
+        Identity(["", "-wal", "-shm"].map(|suffix| {
+            let mut path = real.as_os_str().to_owned();
+            path.push(suffix);
             std::fs::metadata(path)
                 .ok()
                 .map(|file| (file.dev(), file.ino()))
         }))
+    }
+}
+
+impl Identity {
+    /// Whether both are of the same file, whatever became of its -wal and -shm.
+    pub(super) fn is_same_file(&self, other: &Self) -> bool {
+        self.0[0].is_some() && self.0[0] == other.0[0]
     }
 }
 
@@ -55,31 +64,36 @@ pub(super) struct Watch {
     /// The events of the folder; `None` where it can't be watched, or where a symbolic link on the way to it could
     /// be turned without an event in it.
     events: Option<OwnedFd>,
-    /// When the paths were last followed.
-    looked: Instant,
+    /// When the paths were last followed and led where they did.
+    looked: Option<Instant>,
 }
 
 impl Watch {
     pub(super) fn new(place: &Place, identity: Identity) -> Self {
         let events = watch_folder(place.path()).ok();
-        // Whatever happened before the queue was there is in no event.
-        let looked = Instant::now()
-            .checked_sub(BELIEVED)
-            .unwrap_or_else(Instant::now);
+        // Whatever happened before the queue was there is in no event: the first call follows the paths.
         Self {
             identity,
             events,
-            looked,
+            looked: None,
         }
     }
 
     /// Whether the paths lead where they did; `now` is any instant since the count began.
     pub(super) fn is_unchanged(&mut self, place: &Place, now: Instant) -> bool {
-        if self.is_quiet() && now.saturating_duration_since(self.looked) < BELIEVED {
+        // The queue is emptied in any case: an event may not wait for the next call.
+        let quiet = self.is_quiet();
+        if quiet
+            && self
+                .looked
+                .is_some_and(|looked| now.saturating_duration_since(looked) < BELIEVED)
+        {
             return true;
         }
-        self.looked = now;
-        self.identity == place.identity()
+        let unchanged = self.identity == place.identity();
+        // A change that was seen once is not forgotten while the queue is quiet.
+        self.looked = unchanged.then_some(now);
+        unchanged
     }
 
     /// Whether nothing has happened in the folder since the last call; takes the events off the queue.
@@ -167,13 +181,25 @@ mod tests {
             assert!(watch.events.is_some(), "the folder is watched");
             change(&folder);
             // However long the last look is believed, the events overrule it.
-            watch.looked = Instant::now() + Duration::from_secs(3600);
+            watch.looked = Some(Instant::now() + Duration::from_secs(3600));
             assert!(!watch.is_unchanged(&place, Instant::now()), "{what}");
             assert!(
-                !watch.is_unchanged(&place, Instant::now()) || watch.is_quiet(),
-                "{what}"
+                !watch.is_unchanged(&place, Instant::now()),
+                "{what}, and it stays so"
             );
         }
+    }
+
+    #[test]
+    fn the_companions_are_beside_the_file_and_not_beside_a_link_to_it() {
+        let base = tempfile::tempdir().unwrap();
+        let (place, _) = watched(base.path());
+        std::os::unix::fs::symlink("x", base.path().join("link")).unwrap();
+        let link = Place::new(&base.path().join("link"));
+        assert_eq!(link.identity(), place.identity());
+        fs::remove_file(base.path().join("x-shm")).unwrap();
+        assert_eq!(link.identity(), place.identity());
+        assert_eq!(link.identity().0[2], None);
     }
 
     #[test]

@@ -209,25 +209,36 @@ impl Shared {
 }
 
 impl Opened {
+    /// Opens what the path leads to, all connections on one and the same file.
     fn open(place: &Place, pool_size: u32) -> Result<Self, FileFault> {
+        for _ in 0..ATTEMPTS {
+            if let Some(opened) = Self::try_open(place, pool_size)? {
+                return Ok(opened);
+            }
+        }
+        Err(FileFault::Unsteady)
+    }
+
+    /// `None` where the file was replaced meanwhile.
+    fn try_open(place: &Place, pool_size: u32) -> Result<Option<Self>, FileFault> {
         let path = place.path();
         if !path.try_exists()? {
             return Err(FileFault::Missing);
         }
+        let before = place.identity();
         // r2d2 tries for its whole timeout and forgets why it failed; a connection of our own fails at once and
-        // says why. It stays open until the pool has its own, because the last one to close removes -wal and -shm.
+        // says why. It stays open until the pool has its own, so that -wal and -shm stay what they are.
         let probe = Connection::open_with_flags(path, read_only())?;
         prepare(&probe)?;
         schema::verify(&probe)?;
-        query(
-            &probe,
-            "",
-            "",
-            &Policy::default().cutoffs(Timestamp::from_millis(0)),
-        )?;
+        ask_once(&probe)?;
+        let identity = place.identity();
         let manager = SqliteConnectionManager::file(path)
             .with_flags(read_only())
-            .with_init(|connection| prepare(connection));
+            .with_init(|connection| {
+                prepare(connection)?;
+                ask_once(connection)
+            });
         let pool = r2d2::Pool::builder()
             .max_size(pool_size)
             .max_lifetime(None)
@@ -236,10 +247,8 @@ impl Opened {
             .connection_timeout(BUSY_TIMEOUT)
             .error_handler(Box::new(r2d2::NopErrorHandler))
             .build(manager)?;
-        Ok(Self {
-            pool,
-            identity: place.identity(),
-        })
+        let steady = before.is_same_file(&identity) && identity == place.identity();
+        Ok(steady.then_some(Self { pool, identity }))
     }
 
     fn count(
@@ -248,8 +257,19 @@ impl Opened {
         user: &UserId<'_>,
         cutoffs: &Cutoffs,
     ) -> Result<u64, FileFault> {
-        query(&*self.pool.get()?, tenant.as_str(), user.as_str(), cutoffs)
+        Ok(query(
+            &*self.pool.get()?,
+            tenant.as_str(),
+            user.as_str(),
+            cutoffs,
+        )?)
     }
+}
+
+/// A count of nobody's sessions: until a connection has read, it has not looked at the file at all.
+fn ask_once(connection: &Connection) -> rusqlite::Result<()> {
+    let cutoffs = Policy::default().cutoffs(Timestamp::from_millis(0));
+    query(connection, "", "", &cutoffs).map(|_| ())
 }
 
 fn read_only() -> OpenFlags {
@@ -268,7 +288,7 @@ pub(super) fn query(
     tenant: &str,
     user: &str,
     cutoffs: &Cutoffs,
-) -> Result<u64, FileFault> {
+) -> rusqlite::Result<u64> {
     let mut statement = connection.prepare_cached(COUNT)?;
     let count: i64 = statement.query_row(
         (

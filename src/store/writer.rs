@@ -178,7 +178,7 @@ const REPLACE: &str = "\
         revoked_at = CASE WHEN revoked_at <= ?9 OR ?9 IS NULL THEN revoked_at ELSE ?9 END,
         revoke_reason = CASE
             WHEN revoked_at = ?9 THEN coalesce(revoke_reason, ?10)
-            WHEN revoked_at < ?9 OR ?9 IS NULL THEN revoke_reason
+            WHEN revoked_at < ?9 OR (revoked_at IS NOT NULL AND ?9 IS NULL) THEN revoke_reason
             ELSE ?10 END,
         amr = ?11, device_id = ?12, device_type = ?13, ip = ?14, user_agent = ?15, geoip = ?16
     WHERE tenant_id = ?1 AND id = ?2";

@@ -232,6 +232,38 @@ fn no_secret_is_ever_shown() {
     }
 }
 
+#[test]
+fn a_secret_in_a_list_or_in_a_broken_line_is_not_shown_either() {
+    let sandbox = Sandbox::new();
+    let list = format!("[{{name=\"a\",key=\"{KEY}\"}}]");
+    let printed = config(&sandbox, &[("SESSILE_AUTH__KEYS", &list)]).ok();
+    assert!(
+        printed.contains("auth.keys[0].name = \"a\"") && !printed.contains(KEY),
+        "{printed}"
+    );
+    let bad = format!("[{{name=\"a\",sha256=\"{KEY}\"}}]");
+    let error = config(&sandbox, &[("SESSILE_AUTH__KEYS", &bad)]).failed(3);
+    assert!(!error.contains(KEY), "{error}");
+    sandbox.write(
+        "sessile.toml",
+        &format!("[[auth.keys]]\nname = \"a\"\nkey = {KEY}\n"),
+    );
+    let error = config(&sandbox, &[]).failed(3);
+    assert!(!error.contains(KEY) && error.contains("line 3"), "{error}");
+}
+
+#[test]
+fn a_file_that_can_not_be_looked_at_is_not_passed_over() {
+    let sandbox = Sandbox::new();
+    std::fs::remove_file(sandbox.path("sessile.toml")).unwrap();
+    std::fs::create_dir(sandbox.path("sessile.toml")).unwrap();
+    let error = config(&sandbox, &[]).failed(3);
+    assert!(
+        error.contains("can't read the configuration file \"sessile.toml\": it is a directory"),
+        "{error}"
+    );
+}
+
 /// What is said of a key that `keys` gives, or of the variable.
 fn key_fault(keys: &str, variable: Option<&str>) -> String {
     let sandbox = Sandbox::with_file();

@@ -26,6 +26,7 @@ fn refused(sandbox: &Sandbox, sentence: &str) {
     ] {
         let error = ended.failed(4);
         let last = error.lines().last().unwrap();
+        assert_eq!(last.matches(sentence).count(), 1, "said once: {error}");
         assert!(
             last.starts_with("sessile: sessile.db: ") && last.contains(sentence),
             "{error}"
@@ -258,6 +259,25 @@ fn a_new_key_works_and_is_shown_once() {
         server.ask(&crate::support::question("u", &fields)).status,
         200
     );
+}
+
+/// A closed pipe is no verdict: what a command found is what it ends with.
+#[test]
+fn a_reader_that_has_had_enough_changes_no_exit_code() {
+    let sandbox = Sandbox::with_file();
+    let ends = |args: &[&str]| {
+        let mut command = sandbox.command(args);
+        let mut child = command
+            .stdout(std::process::Stdio::piped())
+            .stderr(std::process::Stdio::piped())
+            .spawn()
+            .unwrap();
+        drop((child.stdout.take(), child.stderr.take()));
+        child.wait().unwrap().code()
+    };
+    assert_eq!(ends(&["check", "--tenant", "t", "u"]), Some(1));
+    sandbox.write("bad", &"{}\n".repeat(200));
+    assert_eq!(ends(&["import", "bad"]), Some(2));
 }
 
 #[test]

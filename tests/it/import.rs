@@ -376,6 +376,27 @@ fn a_row_is_replaced_every_field() {
 }
 
 #[test]
+fn the_reason_of_a_live_session_is_replaced_like_any_field() {
+    let sandbox = Sandbox::with_file();
+    import(
+        &sandbox,
+        &session(r#""expires_in":"1h","revoke_reason":"a""#),
+    )
+    .ok();
+    import(
+        &sandbox,
+        &session(r#""expires_in":"1h","revoke_reason":"b""#),
+    )
+    .ok();
+    assert_eq!(
+        row(&sandbox, "s")["revoke_reason"],
+        Value::Text("b".to_owned())
+    );
+    import(&sandbox, &session(r#""expires_in":"1h""#)).ok();
+    assert_eq!(row(&sandbox, "s").get("revoke_reason"), None);
+}
+
+#[test]
 fn an_older_export_never_revives_a_session() {
     let at = |instant: &str, reason: &str| {
         session(&format!(

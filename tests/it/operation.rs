@@ -196,6 +196,29 @@ fn a_replaced_file_is_noticed() {
     assert_eq!(server.ask(&request("GET", "/readyz", &[])).status, 200);
 }
 
+/// On every worker, from the first request after it on, and not only at the first look.
+#[test]
+fn a_replaced_file_is_noticed_by_every_worker_at_once() {
+    let (sandbox, server) = server(&[]);
+    let mut connections: Vec<_> = (0..8).map(|_| server.connect()).collect();
+    for round in 2..12 {
+        let other = Sandbox::with_file();
+        let sessions: Vec<String> = (0..round)
+            .map(|id| ALIVE.replace("s1", &format!("s{id}")))
+            .collect();
+        other.import(&sessions.join("\n"));
+        std::fs::rename(other.database(), sandbox.database()).unwrap();
+        for ask in 0..4 {
+            for connection in &mut connections {
+                let count =
+                    connection.ask(&question("u", &[KEYED, TENANT])).json()["session_count"]
+                        .clone();
+                assert_eq!(count, round, "ask {ask}");
+            }
+        }
+    }
+}
+
 #[test]
 fn the_clock_can_be_pinned_in_development_mode() {
     let sandbox = Sandbox::with_file();

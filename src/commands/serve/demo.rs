@@ -1,6 +1,6 @@
 //! `sessile serve --demo`: something to ask, with nothing prepared.
 
-use std::io::{Write, stdout};
+use std::io::Write;
 use std::net::{Ipv4Addr, TcpListener};
 
 use anyhow::Context;
@@ -9,7 +9,7 @@ use super::super::import::import;
 use super::{flags, serve};
 use crate::api::auth::{ApiKey, Digest, Keyring};
 use crate::cli;
-use crate::commands::Done;
+use crate::commands::{Done, out};
 use crate::config::{Config, Flags};
 use crate::store::writer::{Writer, create};
 use crate::telemetry;
@@ -92,7 +92,7 @@ fn greet(url: &str) -> anyhow::Result<()> {
         format!("curl -s {unix}{headers}{base}/internal/session/sessions/{user}/active")
     };
     let key = format!("X-API-Key: {KEY}");
-    let mut out = stdout();
+    let mut out = out();
     writeln!(
         out,
         "\nA demonstration in development mode, over a throw-away file. Ask it from another terminal:\n\n\
