@@ -71,7 +71,12 @@ pub fn route<'t>(
     path: Option<&'t str>,
 ) -> Result<Route<'t>, NoRoute> {
     let Some(path) = path else {
-        return Err(NoRoute::MethodNotAllowed);
+        let is_taken = matches!(*method, Method::GET | Method::HEAD);
+        return Err(if is_taken {
+            NoRoute::NotFound
+        } else {
+            NoRoute::MethodNotAllowed
+        });
     };
     let mut segments = path.split('/');
     let segments: [Option<&str>; 7] = std::array::from_fn(|_| segments.next());

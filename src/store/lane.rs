@@ -17,8 +17,9 @@ use r2d2_sqlite::SqliteConnectionManager;
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::StoreError;
-use super::place::Watch;
+use super::place::{BELIEVED, Watch};
 use super::reader::{Reader, Snapshot, query};
+use super::schema::Versions;
 use super::wal_index::{Header, Watched};
 use crate::session::{Cutoffs, TenantId, UserId};
 
@@ -92,9 +93,9 @@ impl Lane {
             tokio::spawn(let_go_when_idle(Arc::clone(&self.leased)));
         }
         // Of another file now, the second lane notices the same and opens that one.
-        count
-            .ok()
-            .filter(|_| leased.watch.is_unchanged(self.reader.place(), now))
+        count.ok().filter(|_| {
+            leased.watch.is_unchanged(self.reader.place(), now) && leased.has_its_schema(now)
+        })
     }
 }
 
@@ -114,6 +115,9 @@ pub(super) struct Leased {
     watched: Watched,
     /// The eye on the file that it is open on.
     watch: Watch,
+    /// What its schema was verified under, and when that was last looked at.
+    versions: Versions,
+    looked: Instant,
     snapshot: Snapshot,
     /// The header of the wal-index before the read transaction that is open, and since when it is; `None` while none
     /// is.
@@ -133,6 +137,7 @@ impl Leased {
     pub(super) fn new(
         connection: PooledConnection<SqliteConnectionManager>,
         watch: Watch,
+        versions: Versions,
         snapshot: Snapshot,
         permit: OwnedSemaphorePermit,
     ) -> rusqlite::Result<Self> {
@@ -146,6 +151,8 @@ impl Leased {
         Ok(Self {
             watched: Watched::new(connection),
             watch,
+            versions,
+            looked: Instant::now(),
             snapshot,
             held: None,
             used: false,
@@ -176,6 +183,20 @@ impl Leased {
             self.let_go()?;
         }
         count
+    }
+
+    /// Whether the schema is the one that was verified, looked at every now and then: who writes rows does not
+    /// change it, and the statement would fail where its table or index is gone.
+    fn has_its_schema(&mut self, now: Instant) -> bool {
+        if now.saturating_duration_since(self.looked) < BELIEVED {
+            return true;
+        }
+        let unchanged =
+            Versions::of(self.watched.connection()).is_ok_and(|versions| versions == self.versions);
+        if unchanged {
+            self.looked = now;
+        }
+        unchanged
     }
 
     /// Makes sure that the next query sees the newest commit: by the transaction that is open, by a new one, or by

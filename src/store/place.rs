@@ -15,7 +15,7 @@ use rustix::io::{Errno, read};
 
 /// How long a quiet queue is believed. What inotify can't see, such as a mount over the folder or a folder above
 /// it that is renamed, is noticed after this.
-const BELIEVED: Duration = Duration::from_millis(100);
+pub(super) const BELIEVED: Duration = Duration::from_millis(100);
 
 /// The path of a file in WAL mode.
 #[derive(Debug)]

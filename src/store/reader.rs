@@ -77,6 +77,8 @@ struct Shared {
 struct Opened {
     pool: r2d2::Pool<SqliteConnectionManager>,
     identity: Identity,
+    /// What the schema was verified under.
+    versions: schema::Versions,
 }
 
 impl Reader {
@@ -123,6 +125,7 @@ impl Reader {
         Leased::new(
             opened.pool.try_get()?,
             watch,
+            opened.versions,
             self.shared.options.snapshot,
             permit,
         )
@@ -179,7 +182,7 @@ impl Shared {
         for _ in 0..ATTEMPTS {
             if let Some(opened) = &*self.opened.read().unwrap_or_else(PoisonError::into_inner) {
                 let count = opened.count(tenant, user, cutoffs);
-                if opened.identity == self.place.identity() {
+                if opened.is_current(&self.place) {
                     return count;
                 }
             }
@@ -193,7 +196,7 @@ impl Shared {
         let mut opened = self.opened.write().unwrap_or_else(PoisonError::into_inner);
         if opened
             .as_ref()
-            .is_some_and(|opened| opened.identity == self.place.identity())
+            .is_some_and(|opened| opened.is_current(&self.place))
         {
             return Ok(()); // another thread was here first
         }
@@ -203,12 +206,18 @@ impl Shared {
             *slot.lock().unwrap_or_else(PoisonError::into_inner) = None;
         }
         *opened = Some(Opened::open(&self.place, self.options.pool_size)?);
-        tracing::info!(database.path = %self.place.path().display(), "the data file was replaced; opened the new one");
+        tracing::info!(database.path = %self.place.path().display(), "the data file or its schema has changed; it was opened anew");
         Ok(())
     }
 }
 
 impl Opened {
+    /// Whether the path still leads to the file that is open, and the file still is what was verified.
+    fn is_current(&self, place: &Place) -> bool {
+        let versions = || schema::Versions::of(&*self.pool.get().ok()?).ok();
+        self.identity == place.identity() && versions() == Some(self.versions)
+    }
+
     /// Opens what the path leads to, all connections on one and the same file.
     fn open(place: &Place, pool_size: u32) -> Result<Self, FileFault> {
         for _ in 0..ATTEMPTS {
@@ -230,6 +239,7 @@ impl Opened {
         // says why. It stays open until the pool has its own, so that -wal and -shm stay what they are.
         let probe = Connection::open_with_flags(path, read_only())?;
         prepare(&probe)?;
+        let versions = schema::Versions::of(&probe)?;
         schema::verify(&probe)?;
         ask_once(&probe)?;
         let identity = place.identity();
@@ -248,7 +258,11 @@ impl Opened {
             .error_handler(Box::new(r2d2::NopErrorHandler))
             .build(manager)?;
         let steady = before.is_same_file(&identity) && identity == place.identity();
-        Ok(steady.then_some(Self { pool, identity }))
+        Ok(steady.then_some(Self {
+            pool,
+            identity,
+            versions,
+        }))
     }
 
     fn count(

@@ -17,6 +17,22 @@ pub const FORMAT: i32 = 1;
 /// The objects that answers come from. Others in the file are their owners' business.
 const OBJECTS: [&str; 2] = ["session", "session_live"];
 
+/// The numbers that change with the schema: SQLite's own count of its changes, the file format and whose file it
+/// is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Versions([i32; 3]);
+
+impl Versions {
+    pub(super) fn of(connection: &Connection) -> rusqlite::Result<Self> {
+        let number = |pragma| number(connection, pragma);
+        Ok(Self([
+            number("schema_version")?,
+            number("user_version")?,
+            number("application_id")?,
+        ]))
+    }
+}
+
 /// Checks that the file behind `connection` is one that answers may be given from.
 pub fn verify(connection: &Connection) -> Result<(), FileFault> {
     let application_id = number(connection, "application_id")?;

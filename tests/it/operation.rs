@@ -219,6 +219,36 @@ fn a_replaced_file_is_noticed_by_every_worker_at_once() {
     }
 }
 
+/// Once its schema is no longer what was verified, a file gives no answer, until it is mended.
+#[test]
+fn a_changed_schema_is_noticed() {
+    let (sandbox, server) = server(&[]);
+    let mut connection = server.connect();
+    let mut status = || connection.ask(&question("u", &[KEYED, TENANT])).status;
+    assert_eq!(status(), 200);
+    let deadline = std::time::Instant::now() + crate::support::PATIENCE;
+    sandbox
+        .sqlite()
+        .execute_batch("PRAGMA user_version = 2")
+        .unwrap();
+    while status() != 500 {
+        assert!(
+            std::time::Instant::now() < deadline,
+            "an answer from a file of another format"
+        );
+    }
+    sandbox
+        .sqlite()
+        .execute_batch("PRAGMA user_version = 1; CREATE TABLE theirs (x)")
+        .unwrap();
+    while status() != 200 {
+        assert!(
+            std::time::Instant::now() < deadline,
+            "no answer from a mended file"
+        );
+    }
+}
+
 #[test]
 fn the_clock_can_be_pinned_in_development_mode() {
     let sandbox = Sandbox::with_file();
