@@ -47,7 +47,7 @@ Examples:
     #[command(after_help = "\
 Examples:
   sessile import export.json
-  curl -s https://upstream.example/export | sessile import -
+  sessile import - < sessions.ndjson
   sessile import --dry-run --at 2026-11-23T12:00:00Z sessions.ndjson")]
     Import(Import),
 

@@ -52,7 +52,7 @@ pub(super) fn run(args: &cli::Import) -> anyhow::Result<Done> {
     let plural = if tally.rows == 1 { "" } else { "s" };
     writeln!(
         out(),
-        "{verb} {} session{plural} into {}: {} new, {} replaced; {} not revoked, {} revoked",
+        "{verb} {} session{plural} into {}: {} new, {} replaced; {} came active, {} ended",
         tally.rows,
         path.display(),
         tally.new,

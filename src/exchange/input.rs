@@ -8,7 +8,7 @@ use serde::de::{
 };
 use serde_json::error::Category;
 
-use super::record::{RecordSeed, TextSeed, Unknown, note_unknown};
+use super::record::{NAMES, RecordSeed, TextSeed, Unknown, note_unknown};
 use super::{Fault, Place};
 use crate::session::Session;
 use crate::time::Timestamp;
@@ -95,7 +95,10 @@ fn is_export(head: &[u8]) -> bool {
     let goes_on = line.len() < head.trim_ascii_end().len() || head.len() as u64 >= SNIFF;
     match serde_json::from_slice::<Outline>(line) {
         Ok(outline) => outline.has_sessions,
-        Err(error) if error.classify() == Category::Eof && goes_on => line.starts_with(b"{"),
+        // A session whose line is only longer than what was looked at begins with a field of a session.
+        Err(error) if error.classify() == Category::Eof && goes_on => {
+            line.starts_with(b"{") && (line.len() < head.len() || !begins_like_a_session(line))
+        }
         Err(_) => [&b"{\"sessions\""[..], b"{\"total\""]
             .iter()
             .any(|opening| {
@@ -103,6 +106,12 @@ fn is_export(head: &[u8]) -> bool {
                 opening.iter().all(|byte| bytes.next() == Some(byte))
             }),
     }
+}
+
+/// Whether the first name in the object is that of a session's field.
+fn begins_like_a_session(line: &[u8]) -> bool {
+    let name = line.split(|byte| *byte == b'"').nth(1).unwrap_or_default();
+    NAMES.iter().any(|known| known.as_bytes() == name)
 }
 
 /// An object of which only one thing matters.

@@ -45,7 +45,7 @@ enum Field {
 }
 
 /// The names of [`Field`], in its order.
-const NAMES: [&str; 22] = [
+pub(super) const NAMES: [&str; 22] = [
     "id",
     "tenant_id",
     "user_id",

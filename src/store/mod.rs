@@ -75,7 +75,7 @@ pub enum FileFault {
     Sqlite(#[source] rusqlite::Error),
     #[error("{0}")]
     Io(#[from] std::io::Error),
-    #[error("the task that asked it ended early: {0}")]
+    #[error("the thread that asked it stopped: a bug")]
     Task(#[from] tokio::task::JoinError),
 }
 
@@ -119,7 +119,8 @@ impl From<rusqlite::Error> for FileFault {
     }
 }
 
-/// Settings that every connection of ours gets: nothing in the file's schema may do more than hold data.
+/// Settings that every connection of ours gets: no view of the file's stands in for a table, and no function that
+/// could do harm is called by its schema. Triggers stay on for our writer: they are the file's owner's.
 fn harden(connection: &rusqlite::Connection) -> rusqlite::Result<()> {
     use rusqlite::config::DbConfig;
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_DEFENSIVE, true)?;

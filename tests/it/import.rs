@@ -255,6 +255,13 @@ fn both_shapes_are_told_apart_by_content() {
         (format!(r#"{{"sessions":[{one}],"total":1}}"#), 1),
         (format!(r#"{{"total":1,"sessions":[{one}]}}"#), 1),
         (pretty.clone(), 1),
+        (
+            session(&format!(
+                r#""expires_in":"1h","user_agent":"{}""#,
+                "x".repeat(70_000)
+            )),
+            1,
+        ),
         (format!("\u{feff}\n{pretty}\n\n"), 1),
         (r#"{"sessions":[]}"#.to_owned(), 0),
         (r#"{"sessions":null,"total":0}"#.to_owned(), 0),
@@ -338,7 +345,7 @@ fn a_dry_run_says_all_and_writes_nothing() {
         .ok();
     assert_eq!(
         said,
-        "would import 1500 sessions into sessile.db: 1500 new, 0 replaced; 1075 not revoked, 425 revoked\n"
+        "would import 1500 sessions into sessile.db: 1500 new, 0 replaced; 1075 came active, 425 ended\n"
     );
     assert_eq!(rows(&sandbox), 0);
     let error = sandbox
