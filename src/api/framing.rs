@@ -19,10 +19,14 @@ const MAX_FIELDS: usize = 64;
 
 /// Checks the frame of a request; the first of 400, 414 and 431 that applies is the answer.
 pub(super) fn check(request: &Parts) -> Result<(), Problem> {
-    let violations: Vec<Violation> = host(request)
-        .into_iter()
-        .chain(transfer_encoding(request))
-        .collect();
+    let violations: Vec<Violation> = [
+        host(request).map(|violation| violation.with_header(&request.headers, &HOST)),
+        transfer_encoding(request)
+            .map(|violation| violation.with_header(&request.headers, &TRANSFER_ENCODING)),
+    ]
+    .into_iter()
+    .flatten()
+    .collect();
     if !violations.is_empty() {
         return Err(Problem::invalid(violations));
     }

@@ -25,13 +25,12 @@ pub(super) fn run(args: &cli::Import) -> anyhow::Result<Done> {
             Box::new(File::open(input).with_context(|| format!("can't read {}", input.display()))?)
         }
     };
+    let now = args.at.unwrap_or_else(Timestamp::now);
+    if now < Timestamp::from_millis(0) {
+        bail!("found --at {now}; allowed: an instant from the year 1970 on, as in the data file");
+    }
     let mut writer = Writer::open(&path)?;
-    let tally = import(
-        &mut writer,
-        input,
-        args.at.unwrap_or_else(Timestamp::now),
-        args.dry_run,
-    )?;
+    let tally = import(&mut writer, input, now, args.dry_run)?;
     if tally.faults > 0 {
         let more = tally.faults.saturating_sub(TOLD);
         if more > 0 {

@@ -179,6 +179,8 @@ fn usage_is_2() {
         assert!(!sandbox.run(args).failed(2).is_empty());
     }
     sandbox.run(&["init"]).ok();
+    let early = sandbox.run_with_input(&["import", "--at", "1960-01-01T00:00:00Z", "-"], b"");
+    assert!(early.failed(2).contains("from the year 1970"));
     assert!(
         sandbox
             .run(&["import", "missing.json"])

@@ -451,6 +451,28 @@ fn the_frame_is_strict() {
 }
 
 #[test]
+fn development_mode_shows_the_frame_that_was_received() {
+    let (_sandbox, server) = server(&["--mode", "development"]);
+    for (fields, wanted) in [
+        ("", json!(null)),
+        ("Host: a b\r\n", json!({"received": "a b"})),
+        ("Host: a\r\nHost: b\r\n", json!({"received": ["a", "b"]})),
+        (
+            "Host: a\r\nTransfer-Encoding: chunked\r\n",
+            json!({"received": "chunked"}),
+        ),
+    ] {
+        let response = server.ask(format!("GET {PATH} HTTP/1.1\r\n{fields}\r\n").as_bytes());
+        assert_eq!(response.status, 400);
+        let found = response.json()["errors"][0]
+            .get("value")
+            .cloned()
+            .unwrap_or_default();
+        assert_eq!(found, wanted, "{fields}");
+    }
+}
+
+#[test]
 fn what_hyper_refuses_is_refused() {
     let (_sandbox, server) = server(&[]);
     for request in [
