@@ -15,7 +15,7 @@ use tempfile::TempDir;
 pub const KEY: &str = "a-key-for-tests-of-32-characters";
 
 /// How long anything may take before a test gives up on it.
-pub const PATIENCE: Duration = Duration::from_secs(20);
+pub const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Says why a part of a test is left out, past the runner, which keeps the output of tests that pass to itself.
 pub fn skipped(reason: &str) {
