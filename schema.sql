@@ -1,4 +1,4 @@
--- sessile, file format 1
+-- sessile, file format 2
 --
 -- This is the public contract of the data file. The login system writes it with plain SQL; sessile
 -- reads it and answers one question from it: does this user have an active session right now?
@@ -53,15 +53,16 @@
 --     UPDATE session SET revoked_at = :now, revoke_reason = 'password changed'
 --     WHERE tenant_id = 'tnt_xyz789' AND user_id = 'usr_abc123' AND revoked_at IS NULL;
 --
--- Other tables, and further indexes, are yours to add. The two objects below are compared with this text,
--- comments and white space aside, before an answer is given from the file: leave them as they are.
+-- Other tables, and further indexes, are yours to add. The objects below are compared with this text, comments
+-- and white space aside, before an answer is given from the file or a command writes to it: leave them as they are.
+-- The tables whose names begin with sessile_ are written by sessile alone, and no answer needs them.
 
 PRAGMA journal_mode = WAL;
 
 BEGIN IMMEDIATE;
 
 PRAGMA application_id = 1397052236; -- 0x5345534C, "SESL"
-PRAGMA user_version = 1;            -- the file format
+PRAGMA user_version = 2;            -- the file format
 
 CREATE TABLE session (
     tenant_id        TEXT    NOT NULL, -- who owns the row; on the wire X-Tenant-ID: visible ASCII
@@ -105,5 +106,26 @@ CREATE TABLE session (
 CREATE INDEX session_live ON session (
     tenant_id, user_id, expires_at, idle_expires_at, authenticated_at, last_active_at, created_at, revoked_at
 ) WHERE revoked_at IS NULL;
+
+-- What the commands of sessile changed, in the transaction that changed it. Never a user's id: an erasure
+-- would have to reach it.
+CREATE TABLE sessile_audit (
+    id        INTEGER NOT NULL PRIMARY KEY,
+    at        INTEGER NOT NULL, -- milliseconds, by the clock of the machine that ran the command
+    os_user   TEXT    NOT NULL, -- who ran it
+    command   TEXT    NOT NULL, -- import, revoke, purge, delete or restore
+    scope     TEXT    NOT NULL, -- what it was asked to change, in words
+    tenant_id TEXT,             -- of which tenant; NULL: of all, or of those in an input
+    sessions  INTEGER NOT NULL  -- how many sessions it changed
+) STRICT;
+
+-- How far an import in parts has come: `sessile import --resume` goes on behind it.
+CREATE TABLE sessile_import (
+    input      TEXT    NOT NULL PRIMARY KEY, -- the absolute path of the input, or -
+    started_at INTEGER NOT NULL, -- the import's now, from which relative instants count
+    newest_row INTEGER NOT NULL, -- the largest rowid of session before it began
+    sessions   INTEGER NOT NULL, -- how many sessions of the input, from its beginning, are done with
+    digest     TEXT    NOT NULL  -- SHA-256 over their tenants and ids, by which the input is known again
+) STRICT;
 
 COMMIT;

@@ -84,6 +84,14 @@ pub struct Common {
     pub database: Option<String>,
 }
 
+/// How a command says what it found or did.
+#[derive(Debug, Args)]
+pub struct Output {
+    /// Print one JSON object for programs, instead of words for people
+    #[arg(long)]
+    pub json: bool,
+}
+
 #[derive(Debug, Args)]
 pub struct Serve {
     #[command(flatten)]
@@ -146,9 +154,8 @@ pub struct Check {
     #[arg(long, value_name = "INSTANT", value_parser = Timestamp::parse_rfc3339)]
     pub at: Option<Timestamp>,
 
-    /// Print the answer as the endpoint would
-    #[arg(long)]
-    pub json: bool,
+    #[command(flatten)]
+    pub output: Output,
 }
 
 #[derive(Debug, Subcommand)]

@@ -1,8 +1,6 @@
 //! `sessile check`: the endpoint's answer on the command line, by the same code.
 
-use std::io::Write;
-
-use super::{Done, load, out};
+use super::{Done, load, say, sessions};
 use crate::api::ActiveSessionStatus;
 use crate::cli::Check;
 use crate::store::{Options, Reader, Snapshot};
@@ -21,17 +19,14 @@ pub(super) fn run(args: &Check) -> anyhow::Result<Done> {
     let cutoffs = config.policies.of(&args.tenant).cutoffs(at);
     let session_count = reader.count_blocking(&args.tenant, &args.user, &cutoffs)?;
     let status = ActiveSessionStatus { session_count };
-    if args.json {
-        writeln!(out(), "{}", serde_json::to_string(&status)?)?;
-    } else {
+    say(&args.output, &status, |out| {
         let word = if status.is_active() {
             "active"
         } else {
             "inactive"
         };
-        let plural = if session_count == 1 { "" } else { "s" };
-        writeln!(out(), "{word}: {session_count} session{plural}")?;
-    }
+        writeln!(out, "{word}: {}", sessions(session_count))
+    })?;
     Ok(if status.is_active() {
         Done::Yes
     } else {

@@ -10,8 +10,8 @@ use super::{Done, load, out};
 use crate::cli;
 use crate::exchange::{self, Fault, Place, Stop, quote};
 use crate::session::Session;
-use crate::store::StoreError;
-use crate::store::writer::{Import, Put, Writer};
+use crate::store::import::{Import, Put};
+use crate::store::{StoreError, Writer};
 use crate::time::Timestamp;
 
 /// How many faults are told in full; the rest is counted.

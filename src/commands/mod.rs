@@ -10,7 +10,9 @@ mod serve;
 use std::io::{self, Write};
 use std::process::ExitCode;
 
-use crate::cli::{Cli, Command, Common, Key};
+use serde::Serialize;
+
+use crate::cli::{Cli, Command, Common, Key, Output};
 use crate::config::{Config, Faults, Flags};
 use crate::server::BindError;
 use crate::store::StoreError;
@@ -79,6 +81,29 @@ fn out() -> impl Write {
     }
 
     Out(io::stdout())
+}
+
+/// Says what a command found or did: as one line of JSON for programs, or in `words` for people. The shape of the
+/// JSON is part of the command's interface: members are added to it, never renamed or taken away.
+fn say(
+    output: &Output,
+    found: &impl Serialize,
+    words: impl FnOnce(&mut dyn Write) -> io::Result<()>,
+) -> anyhow::Result<()> {
+    let mut out = out();
+    if output.json {
+        writeln!(out, "{}", serde_json::to_string(found)?)?;
+    } else {
+        words(&mut out)?;
+    }
+    out.flush()?;
+    Ok(())
+}
+
+/// `1 session`, `3 sessions`.
+fn sessions(count: u64) -> String {
+    let plural = if count == 1 { "" } else { "s" };
+    format!("{count} session{plural}")
 }
 
 /// The configuration for a command that takes no flags of its own for it.

@@ -5,8 +5,9 @@
 //! - [`lane`]: a worker's own connection of that pool, for the counts that take microseconds.
 //! - [`place`]: what the path of the file leads to, and whether it still does.
 //! - [`wal_index`]: whether anybody has committed since; the one file with unsafe code.
-//! - [`writer`]: the one read-write connection of a command.
+//! - [`writer`]: the one read-write connection of a command. [`import`]: how sessions get in by it.
 
+pub mod import;
 pub mod lane;
 mod place;
 pub mod reader;
@@ -52,7 +53,9 @@ pub enum FileFault {
         "its format is {found}, which is newer than the format {known} that this program knows; install a newer sessile"
     )]
     Newer { found: i32, known: i32 },
-    #[error("its format is {found}, which no sessile has ever written (this one writes {known})")]
+    #[error(
+        "its format is {found}, which is older than the format {known} of this program; `sessile init --upgrade` brings it up"
+    )]
     Older { found: i32, known: i32 },
     #[error(
         "its {object} is not that of schema.sql; make a new file with `sessile init` and import the sessions into it"

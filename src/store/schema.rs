@@ -1,5 +1,5 @@
-//! What makes a SQLite file a sessile file: its application_id, its format number and the exact shape of the
-//! objects that answers come from.
+//! What makes a SQLite file a sessile file: its application_id, its format number and the exact shape of its
+//! objects.
 
 use rusqlite::{Connection, OptionalExtension};
 
@@ -12,10 +12,13 @@ pub const SQL: &str = include_str!("../../schema.sql");
 pub const APPLICATION_ID: i32 = 0x5345_534C;
 
 /// The format that this program reads and writes.
-pub const FORMAT: i32 = 1;
+pub const FORMAT: i32 = 2;
 
-/// The objects that answers come from. Others in the file are their owners' business.
-const OBJECTS: [&str; 2] = ["session", "session_live"];
+/// The objects that answers come from.
+const READ: [&str; 2] = ["session", "session_live"];
+
+/// The objects that only commands use. Others in the file are their owners' business.
+const WRITTEN: [&str; 2] = ["sessile_audit", "sessile_import"];
 
 /// The numbers that change with the schema: SQLite's own count of its changes, the file format and whose file it
 /// is.
@@ -31,6 +34,12 @@ impl Versions {
             number("application_id")?,
         ]))
     }
+}
+
+/// Checks that the file behind `connection` is one that a command may write to.
+pub fn verify_for_writing(connection: &Connection) -> Result<(), FileFault> {
+    verify(connection)?;
+    verify_objects(connection, &WRITTEN)
 }
 
 /// Checks that the file behind `connection` is one that answers may be given from.
@@ -63,7 +72,19 @@ pub fn verify(connection: &Connection) -> Result<(), FileFault> {
             });
         }
     }
-    for object in OBJECTS {
+    verify_objects(connection, &READ)?;
+    let journal_mode: String =
+        connection.pragma_query_value(None, "journal_mode", |row| row.get(0))?;
+    if journal_mode != "wal" {
+        return Err(FileFault::NotWal {
+            found: journal_mode,
+        });
+    }
+    Ok(())
+}
+
+fn verify_objects(connection: &Connection, objects: &[&'static str]) -> Result<(), FileFault> {
+    for object in objects.iter().copied() {
         let found = connection
             .query_row(
                 "SELECT sql FROM sqlite_schema WHERE name = ?1",
@@ -75,13 +96,6 @@ pub fn verify(connection: &Connection) -> Result<(), FileFault> {
         if found.map(|sql| canonical(&sql)).as_deref() != Some(&canonical(definition(object))) {
             return Err(FileFault::Misshapen { object });
         }
-    }
-    let journal_mode: String =
-        connection.pragma_query_value(None, "journal_mode", |row| row.get(0))?;
-    if journal_mode != "wal" {
-        return Err(FileFault::NotWal {
-            found: journal_mode,
-        });
     }
     Ok(())
 }
@@ -130,7 +144,7 @@ mod tests {
         made.execute_batch(SQL).unwrap();
         assert_eq!(number(&made, "application_id").unwrap(), APPLICATION_ID);
         assert_eq!(number(&made, "user_version").unwrap(), FORMAT);
-        for object in OBJECTS {
+        for object in READ.into_iter().chain(WRITTEN) {
             let stored: String = made
                 .query_row(
                     "SELECT sql FROM sqlite_schema WHERE name = ?1",

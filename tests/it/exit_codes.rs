@@ -84,11 +84,11 @@ fn a_newer_file_is_4() {
     let sandbox = Sandbox::with_file();
     sandbox
         .sqlite()
-        .execute_batch("PRAGMA user_version = 2")
+        .execute_batch("PRAGMA user_version = 3")
         .unwrap();
     refused(
         &sandbox,
-        "its format is 2, which is newer than the format 1",
+        "its format is 3, which is newer than the format 2",
     );
 }
 

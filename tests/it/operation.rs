@@ -229,7 +229,7 @@ fn a_changed_schema_is_noticed() {
     let deadline = std::time::Instant::now() + crate::support::PATIENCE;
     sandbox
         .sqlite()
-        .execute_batch("PRAGMA user_version = 2")
+        .execute_batch("PRAGMA user_version = 3")
         .unwrap();
     while status() != 500 {
         assert!(
@@ -239,7 +239,7 @@ fn a_changed_schema_is_noticed() {
     }
     sandbox
         .sqlite()
-        .execute_batch("PRAGMA user_version = 1; CREATE TABLE theirs (x)")
+        .execute_batch("PRAGMA user_version = 2; CREATE TABLE theirs (x)")
         .unwrap();
     while status() != 200 {
         assert!(

@@ -2,7 +2,8 @@
 
 use proptest::prelude::*;
 use sessile::session::{Leeway, Policy, Session, SessionId, TenantId, UserId};
-use sessile::store::writer::{Put, Writer, create};
+use sessile::store::import::Put;
+use sessile::store::writer::{Writer, create};
 use sessile::store::{Options, Reader, Snapshot};
 use sessile::time::{Span, Timestamp};
 
