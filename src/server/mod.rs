@@ -1,5 +1,6 @@
 //! Bytes: listeners, connections, drain. What a request means is the business of the [`Service`] it is handed to.
 
+mod connection;
 mod listener;
 mod workers;
 
@@ -10,28 +11,14 @@ use std::time::Duration;
 use futures_util::future::join_all;
 use http_body_util::Full;
 use hyper::body::{Bytes, Incoming};
-use hyper::server::conn::http1;
 use hyper::service::Service;
 use hyper::{Request, Response};
-use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::watch;
 use tokio::time::sleep;
 
 use listener::Stream;
 pub use listener::{Address, BindError, Listener};
 use workers::Workers;
-
-/// How long a connection may take to send the head of a request, and how long it may lie idle before one:
-/// hyper counts both by one clock.
-const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
-
-/// The largest head of a request, in bytes. Beyond it hyper answers an empty 431; the limits of `api`, which
-/// answer a Problem, lie well below.
-const MAX_HEAD: usize = 64 * 1024;
-
-/// The most header fields that are parsed; over it, too, hyper answers an empty 431.
-const MAX_FIELDS: usize = 100;
 
 /// How long a failed accept is not tried again. The usual cause, no file descriptor left, passes only as
 /// connections end; trying at once would spend a core on failing.
@@ -105,31 +92,4 @@ async fn accept(listener: &Listener, mut hand: impl FnMut(Stream)) {
 /// Waits until it is time to stop, which it also is when nobody is left to say so.
 async fn stopping(shutdown: &mut watch::Receiver<bool>) {
     let _ = shutdown.wait_for(|stop| *stop).await;
-}
-
-/// One connection, from its first byte to its last.
-async fn connection<C, S>(stream: C, service: S, mut shutdown: watch::Receiver<bool>)
-where
-    C: AsyncRead + AsyncWrite + Unpin,
-    S: Answers,
-{
-    let connection = http1::Builder::new()
-        .timer(TokioTimer::new())
-        .header_read_timeout(HEAD_TIMEOUT)
-        .max_headers(MAX_FIELDS)
-        .max_buf_size(MAX_HEAD)
-        // A caller that has said all it will say may close its side and still wait for the answer.
-        .half_close(true)
-        .serve_connection(TokioIo::new(stream), service);
-    let mut connection = std::pin::pin!(connection);
-    let ended = tokio::select! {
-        ended = connection.as_mut() => ended,
-        () = stopping(&mut shutdown) => {
-            connection.as_mut().graceful_shutdown();
-            connection.await
-        }
-    };
-    if let Err(error) = ended {
-        tracing::debug!(%error, "a connection ended early");
-    }
 }

@@ -135,10 +135,10 @@ async fn work<S: Answers>(
             let served = async {
                 match stream {
                     Stream::Tcp(stream) => {
-                        connection(TcpStream::from_std(stream)?, service, shutdown).await
+                        connection::serve(TcpStream::from_std(stream)?, service, shutdown).await
                     }
                     Stream::Unix(stream) => {
-                        connection(UnixStream::from_std(stream)?, service, shutdown).await
+                        connection::serve(UnixStream::from_std(stream)?, service, shutdown).await
                     }
                 }
                 io::Result::Ok(())
