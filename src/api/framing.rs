@@ -1,7 +1,7 @@
 //! What a request must be before its meaning matters: one valid Host, no Transfer-Encoding, a target and a
 //! number of fields within our limits. hyper has parsed it by then, and refused what it can't parse.
 
-use hyper::header::{CONTENT_LENGTH, HOST, TRANSFER_ENCODING};
+use hyper::header::{HOST, TRANSFER_ENCODING};
 use hyper::http::request::Parts;
 use hyper::http::uri::Authority;
 use hyper::{Uri, Version};
@@ -39,12 +39,6 @@ pub(super) fn check(request: &Parts) -> Result<(), Problem> {
     Ok(())
 }
 
-/// Whether a body follows the head. None is ever read, so the connection must close behind the answer.
-pub(super) fn has_body(request: &Parts) -> bool {
-    let lengths = request.headers.get_all(CONTENT_LENGTH);
-    request.headers.contains_key(TRANSFER_ENCODING) || lengths.iter().any(|length| length != "0")
-}
-
 /// RFC 9112 section 3.2: HTTP/1.1 has exactly one Host, and in any version it is a valid one. The authority of a
 /// target in absolute form stands in for it (section 3.2.2).
 fn host(request: &Parts) -> Option<Violation> {
@@ -71,6 +65,15 @@ fn host(request: &Parts) -> Option<Violation> {
 
 /// RFC 9110 section 7.2: `uri-host [ ":" port ]`, without userinfo; empty where the target has no authority.
 fn is_host(value: &[u8]) -> bool {
+    // Nearly every Host is a plain name or address with or without a port, which is told at a glance.
+    let (name, port) = match value.iter().position(|byte| *byte == b':') {
+        Some(colon) => (&value[..colon], &value[colon + 1..]),
+        None => (value, &b""[..]),
+    };
+    let is_plain = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-');
+    if !name.is_empty() && name.iter().all(is_plain) && port.iter().all(u8::is_ascii_digit) {
+        return true;
+    }
     let Ok(authority) = Authority::try_from(value) else {
         return value.is_empty();
     };

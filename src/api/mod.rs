@@ -1,7 +1,7 @@
 //! One request to one response. Knows no socket; `server` hands it requests through hyper's `Service`.
 //!
 //! - [`service`]: the way of a request, from top to bottom.
-//! - [`framing`]: what a request must be before its meaning matters.
+//! - [`framing`]: what a request must be before its meaning matters. [`gate`]: how many may be under way.
 //! - [`router`]: which operation a target and a method name.
 //! - [`auth`]: who asks. [`params`]: about whom, and at what instant.
 //! - [`handlers`]: the operations.
@@ -10,6 +10,7 @@
 
 pub mod auth;
 mod framing;
+mod gate;
 mod handlers;
 mod headers;
 pub mod negotiate;
@@ -21,4 +22,4 @@ pub mod trace;
 
 pub use handlers::active::ActiveSessionStatus;
 pub use router::Surface;
-pub use service::{Api, Settings};
+pub use service::{Api, Endpoint, Settings};

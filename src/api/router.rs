@@ -1,6 +1,6 @@
 //! Which operation a method and a target name. Pure.
 //!
-//! A path is split at `/` first and its segments are decoded after, so `a%2Fb` is one segment. The fixed
+//! A path's slashes are what they are before its segments are decoded, so `a%2Fb` is one segment. The fixed
 //! segments are compared as they came, undecoded and in their own case: `/Internal/…` and `/%69nternal/…` are no
 //! routes. So are a trailing slash and a doubled one, save that an empty user id is the operation's to refuse.
 //! Dot segments are not special (`%2E%2E` is a user like any other), and `+` is a plus.
@@ -78,20 +78,15 @@ pub fn route<'t>(
             NoRoute::MethodNotAllowed
         });
     };
-    let mut segments = path.split('/');
-    let segments: [Option<&str>; 7] = std::array::from_fn(|_| segments.next());
-    let route = match segments {
-        [
-            Some(""),
-            Some("internal"),
-            Some("session"),
-            Some("sessions"),
-            Some(user_id),
-            Some("active"),
-            None,
-        ] => Route::Active { user_id },
-        [Some(""), Some("healthz"), None, ..] => Route::Health,
-        [Some(""), Some("readyz"), None, ..] => Route::Ready,
+    // The operation's segments, all but one of them fixed: what stands between them is one segment if it has no slash.
+    let user_id = path
+        .strip_prefix("/internal/session/sessions/")
+        .and_then(|rest| rest.strip_suffix("/active"))
+        .filter(|user_id| !user_id.contains('/'));
+    let route = match (user_id, path) {
+        (Some(user_id), _) => Route::Active { user_id },
+        (None, "/healthz") => Route::Health,
+        (None, "/readyz") => Route::Ready,
         _ => return Err(NoRoute::NotFound),
     };
     match *method {
@@ -107,6 +102,9 @@ pub struct BadEncoding;
 
 /// Decodes one segment (RFC 3986 section 2.1). A `%` without two hexadecimal digits is an error, not itself.
 pub fn decode_segment(segment: &str) -> Result<Cow<'_, str>, BadEncoding> {
+    if !segment.contains('%') {
+        return Ok(Cow::Borrowed(segment));
+    }
     for (at, _) in segment.match_indices('%') {
         match segment.as_bytes()[at..] {
             [_, high, low, ..] if high.is_ascii_hexdigit() && low.is_ascii_hexdigit() => {}

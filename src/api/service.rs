@@ -1,25 +1,27 @@
 //! The way of a request, from top to bottom.
 //!
-//! [`Api::respond`] goes around: it gives the request its ids, turns a Problem or a panic into a response, and
-//! writes the log line. [`Api::answer`] goes through: its order of checks is the contract's, and the first that
+//! [`Endpoint::respond`] goes around: it gives the request its ids, turns a Problem or a panic into a response, and
+//! writes the log line. [`Endpoint::answer`] goes through: its order of checks is the contract's, and the first that
 //! fails is the answer.
 
 use std::cell::LazyCell;
+use std::convert::Infallible;
 use std::future::{Future, poll_fn};
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::Poll;
 use std::time::Instant;
 
 use http_body_util::Full;
-use hyper::body::{Body as _, Bytes};
+use hyper::body::{Body, Bytes};
 use hyper::header::{CONNECTION, CONTENT_LENGTH, HeaderName, HeaderValue};
 use hyper::http::request::Parts;
 use hyper::{Method, Request, Response, StatusCode};
 
 use super::auth::Keyring;
+use super::gate::{Gate, Pass};
 use super::handlers::{active::active, health};
 use super::headers::X_REQUEST_ID;
 use super::problem::{Context, Kind, Problem};
@@ -46,27 +48,34 @@ pub struct Settings {
     pub problems_base_url: String,
     /// How many requests may be under way at once.
     pub max_in_flight: usize,
+    /// How many workers there are.
+    pub workers: usize,
 }
 
-/// The API on one worker and for the listeners of one surface. Cheap to clone.
-#[derive(Clone)]
-pub struct Api(Arc<Local>);
+/// The API of this process.
+pub struct Api(Arc<Shared>);
 
-/// What a worker has to itself: nothing in here is touched by two cores at once.
+/// The API on one worker, for the listeners of one surface. Cheap to clone.
+#[derive(Clone)]
+pub struct Endpoint(Arc<Local>);
+
+/// What a worker has to itself: nothing in here is written by two cores.
 pub(super) struct Local {
     pub(super) shared: Arc<Shared>,
     pub(super) lane: Arc<Lane>,
     surface: Surface,
+    /// Its number, by which its requests are counted.
+    worker: usize,
 }
 
-/// What all listeners and requests share.
+/// What all workers read.
 pub(super) struct Shared {
     pub(super) settings: Settings,
     pub(super) keyring: Keyring,
     pub(super) policies: Policies,
     reader: Reader,
     challenge: HeaderValue,
-    in_flight: AtomicUsize,
+    in_flight: Gate,
     draining: AtomicBool,
 }
 
@@ -87,61 +96,62 @@ impl Api {
         reader: Reader,
     ) -> Result<Self, hyper::header::InvalidHeaderValue> {
         let challenge = HeaderValue::try_from(format!("ApiKey realm=\"{}\"", settings.service))?;
-        let lane = reader.lane();
-        let shared = Shared {
+        let in_flight = Gate::new(settings.max_in_flight, settings.workers);
+        Ok(Self(Arc::new(Shared {
             settings,
             keyring,
             policies,
             reader,
             challenge,
-            in_flight: AtomicUsize::new(0),
+            in_flight,
             draining: AtomicBool::new(false),
-        };
-        let (shared, lane) = (Arc::new(shared), Arc::new(lane));
-        Ok(Self(Arc::new(Local {
-            shared,
-            lane,
-            surface: Surface::All,
         })))
     }
 
-    /// The same API for another worker.
-    #[must_use]
-    pub fn for_worker(&self) -> Self {
-        let (shared, lane) = (
-            Arc::clone(&self.0.shared),
-            Arc::new(self.0.shared.reader.lane()),
-        );
-        Self(Arc::new(Local {
-            shared,
-            lane,
-            surface: self.0.surface,
-        }))
-    }
-
-    /// The same API with other routes.
-    #[must_use]
-    pub fn with_surface(&self, surface: Surface) -> Self {
-        let (shared, lane) = (Arc::clone(&self.0.shared), Arc::clone(&self.0.lane));
-        Self(Arc::new(Local {
-            shared,
-            lane,
-            surface,
-        }))
+    /// For each worker an endpoint for each of `surfaces`.
+    pub fn endpoints(&self, surfaces: &[Surface]) -> Vec<Vec<Endpoint>> {
+        let of_worker = |worker| {
+            let lane = Arc::new(self.0.reader.lane());
+            let endpoint = |surface: &Surface| {
+                Endpoint(Arc::new(Local {
+                    shared: Arc::clone(&self.0),
+                    lane: Arc::clone(&lane),
+                    surface: *surface,
+                    worker,
+                }))
+            };
+            surfaces.iter().map(endpoint).collect()
+        };
+        (0..self.0.settings.workers).map(of_worker).collect()
     }
 
     /// From now on every question is answered 503: the server is about to stop.
     pub fn drain(&self) {
-        self.0.shared.draining.store(true, Ordering::Relaxed);
+        self.0.draining.store(true, Ordering::Relaxed);
+    }
+}
+
+impl Endpoint {
+    /// Answers a request. Its body is never read.
+    pub fn respond<B: Body>(
+        self,
+        request: Request<B>,
+    ) -> impl Future<Output = Result<Response<Full<Bytes>>, Infallible>> {
+        let has_body = !request.body().is_end_stream();
+        // Taken apart before the future is made, which would have room for the whole and for the parts.
+        let (head, _) = request.into_parts();
+        self.respond_to(head, has_body)
     }
 
-    /// Answers a request. Its body is never read.
-    pub async fn respond<B>(&self, request: Request<B>) -> Response<Full<Bytes>> {
+    async fn respond_to(
+        self,
+        request: Parts,
+        has_body: bool,
+    ) -> Result<Response<Full<Bytes>>, Infallible> {
         let started = Instant::now();
-        let (request, _) = request.into_parts();
         let request_id = request_id(&request.headers);
         let mut seen = Seen::default();
-        let outcome = catch_panic(self.answer(&request, &mut seen)).await;
+        let outcome = catch_panic(pin!(self.answer(&request, &mut seen))).await;
 
         let trace = LazyCell::new(|| TraceContext::of(&request.headers));
         let id = request_id.to_str().unwrap_or_default();
@@ -176,13 +186,14 @@ impl Api {
             response.headers_mut().insert(CONTENT_LENGTH, length.into());
             *response.body_mut() = Full::default();
         }
-        if framing::has_body(&request) {
+        // The connection ends where a body would begin.
+        if has_body {
             response
                 .headers_mut()
                 .insert(CONNECTION, HeaderValue::from_static("close"));
         }
         response.headers_mut().insert(X_REQUEST_ID, request_id);
-        response
+        Ok(response)
     }
 
     /// The checks in the order of the contract, then the operation.
@@ -198,7 +209,7 @@ impl Api {
         let _in_flight = if asks_for_health {
             None
         } else {
-            Some(self.0.shared.enter()?)
+            Some(self.0.shared.enter(self.0.worker)?)
         };
         framing::check(request)?;
         match route? {
@@ -206,7 +217,7 @@ impl Api {
                 active(&self.0, request, user_id, Timestamp::now(), seen).await
             }
             Route::Health => Ok(health::healthz()),
-            Route::Ready => Ok(health::readyz(&self.0).await),
+            Route::Ready => Ok(Box::pin(health::readyz(&self.0)).await),
         }
     }
 
@@ -231,27 +242,13 @@ impl Shared {
     }
 
     /// A place among the requests under way, or a 503.
-    fn enter(&self) -> Result<InFlight<'_>, Problem> {
+    fn enter(&self, worker: usize) -> Result<Pass<'_>, Problem> {
         if self.is_draining() {
             return Err(Problem::unavailable(RETRY_AFTER, "the server is stopping"));
         }
-        let in_flight = InFlight(&self.in_flight);
-        if self.in_flight.fetch_add(1, Ordering::Relaxed) >= self.settings.max_in_flight {
-            return Err(Problem::unavailable(
-                RETRY_AFTER,
-                "server.max_in_flight requests are under way",
-            ));
-        }
-        Ok(in_flight)
-    }
-}
-
-/// A request under way, counted until it is dropped.
-struct InFlight<'c>(&'c AtomicUsize);
-
-impl Drop for InFlight<'_> {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
+        self.in_flight.enter(worker).ok_or_else(|| {
+            Problem::unavailable(RETRY_AFTER, "server.max_in_flight requests are under way")
+        })
     }
 }
 
@@ -279,8 +276,9 @@ fn log_failure(problem: &Problem, request_id: &str, trace: &TraceContext) {
 ///
 /// The state that requests share is atomics, a pool that outlives a lost connection, and what nobody writes, so
 /// nothing is left half done for the next request to see.
-async fn catch_panic<T>(work: impl Future<Output = Result<T, Problem>>) -> Result<T, Problem> {
-    let mut work = pin!(work);
+async fn catch_panic<T>(
+    mut work: Pin<&mut impl Future<Output = Result<T, Problem>>>,
+) -> Result<T, Problem> {
     poll_fn(|cx| {
         catch_unwind(AssertUnwindSafe(|| work.as_mut().poll(cx)))
             .unwrap_or_else(|_| Poll::Ready(Err(Problem::internal("a bug: the handler panicked"))))
@@ -298,10 +296,10 @@ mod tests {
             .build()
             .unwrap();
         let text = "boom".to_owned();
-        let outcome = runtime.block_on(catch_panic::<()>(async {
+        let outcome = runtime.block_on(catch_panic::<()>(pin!(async {
             tokio::task::yield_now().await;
             panic!("{text}");
-        }));
+        })));
         assert_eq!(
             outcome.unwrap_err().status(),
             StatusCode::INTERNAL_SERVER_ERROR

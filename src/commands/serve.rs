@@ -13,7 +13,7 @@ use tokio::sync::watch;
 
 use super::{Done, out};
 use crate::api::auth::Keyring;
-use crate::api::{Api, Settings, Surface};
+use crate::api::{Api, Endpoint, Settings, Surface};
 use crate::cli;
 use crate::config::{Config, Fault, Faults, Flags, Mode, Origin};
 use crate::server::{self, Address, Answers, BindError, Listener, workers};
@@ -74,6 +74,7 @@ fn serve(
         service: config.service_name,
         problems_base_url: config.problems_base_url,
         max_in_flight: config.server.max_in_flight,
+        workers: workers(),
     };
     let api = Api::new(settings, keyring, config.policies, reader)?;
 
@@ -101,14 +102,10 @@ fn serve(
             vec![Surface::Admin; admin_listeners.len()],
         ]
         .concat();
-        let services = (0..workers())
-            .map(|_| {
-                let api = api.for_worker();
-                surfaces
-                    .iter()
-                    .map(|surface| service(api.with_surface(*surface)))
-                    .collect()
-            })
+        let services = api
+            .endpoints(&surfaces)
+            .into_iter()
+            .map(|worker| worker.into_iter().map(service).collect())
             .collect();
         serve_all(
             &api,
@@ -123,11 +120,8 @@ fn serve(
     done
 }
 
-fn service(api: Api) -> impl Answers {
-    service_fn(move |request| {
-        let api = api.clone();
-        async move { Ok(api.respond(request).await) }
-    })
+fn service(endpoint: Endpoint) -> impl Answers {
+    service_fn(move |request| endpoint.clone().respond(request))
 }
 
 async fn bind_all(addresses: &[Address]) -> Result<Vec<Listener>, BindError> {
