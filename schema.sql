@@ -102,9 +102,10 @@ CREATE TABLE session (
 ) STRICT;
 
 -- Answers the count alone: every column of the predicate is in it, revoked_at included, so that no row of
--- the table is read. Revoked sessions are left out, which keeps it small.
+-- the table is read. Revoked sessions are left out, which keeps it small. The user comes before the tenant because
+-- it tells two entries apart at the first comparison, where tenants are few and mostly equal.
 CREATE INDEX session_live ON session (
-    tenant_id, user_id, expires_at, idle_expires_at, authenticated_at, last_active_at, created_at, revoked_at
+    user_id, tenant_id, expires_at, idle_expires_at, authenticated_at, last_active_at, created_at, revoked_at
 ) WHERE revoked_at IS NULL;
 
 -- What the commands of sessile changed, in the transaction that changed it. Never a user's id: an erasure

@@ -41,7 +41,8 @@ macro_rules! id_type {
                 if text.is_empty() {
                     return Err(IdFault::Empty);
                 }
-                if text.contains(forbidden) {
+                // Visible ASCII is allowed in every id, and most are nothing else.
+                if !text.bytes().all(|byte| byte.is_ascii_graphic()) && text.contains(forbidden) {
                     return Err(IdFault::Character);
                 }
                 // A text has no more characters than bytes: most are never counted.
@@ -117,8 +118,10 @@ impl Session {
             && self
                 .idle_expires_at
                 .is_none_or(|idle| idle > live_after.deadline)
-            && authenticated_at > live_after.authentication
-            && last_active_at > live_after.activity
+            && live_after
+                .authentication
+                .is_none_or(|mark| authenticated_at > mark)
+            && live_after.activity.is_none_or(|mark| last_active_at > mark)
     }
 }
 
@@ -130,10 +133,10 @@ impl Session {
 pub struct Cutoffs {
     /// For `expires_at` and `idle_expires_at`.
     pub deadline: Timestamp,
-    /// For `authenticated_at`, which falls back to `created_at`; before every instant where no age is set.
-    pub authentication: Timestamp,
-    /// For `last_active_at`, which falls back to `authenticated_at`; before every instant where no idle time is set.
-    pub activity: Timestamp,
+    /// For `authenticated_at`, which falls back to `created_at`; `None` where no age is set.
+    pub authentication: Option<Timestamp>,
+    /// For `last_active_at`, which falls back to `authenticated_at`; `None` where no idle time is set.
+    pub activity: Option<Timestamp>,
 }
 
 /// What ends a session beside its stored deadlines. The default ends none.
@@ -171,11 +174,7 @@ impl Policy {
     /// The marks for `now`; subtractions saturate, so no instant and no policy can overflow.
     pub fn cutoffs(&self, now: Timestamp) -> Cutoffs {
         let deadline = now.saturating_sub(self.leeway.span());
-        let mark = |limit: Option<Span>| {
-            limit.map_or(Timestamp::from_millis(i64::MIN), |limit| {
-                deadline.saturating_sub(limit)
-            })
-        };
+        let mark = |limit: Option<Span>| limit.map(|limit| deadline.saturating_sub(limit));
         Cutoffs {
             deadline,
             authentication: mark(self.max_age),

@@ -6,7 +6,7 @@
 //! lane, the reader's pool, on a thread that may wait.
 //!
 //! Two thirds of a short count would be spent on beginning and ending a read transaction. So a worker holds one
-//! open, as long as `wal_index` tells that nobody has committed since, somebody asks, and the WAL is short.
+//! open, as long as `direct` tells that nobody has committed since, somebody asks, and the WAL is short.
 
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, TryLockError};
@@ -17,16 +17,20 @@ use r2d2_sqlite::SqliteConnectionManager;
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::StoreError;
-use super::place::{BELIEVED, Watch};
-use super::reader::{Reader, Snapshot, query};
+use super::direct::{Direct, Header};
+use super::place::{Place, Watch};
+use super::reader::{COUNT, Reader, Snapshot, marks};
 use super::schema::Versions;
-use super::wal_index::{Header, Watched};
 use crate::session::{Cutoffs, TenantId, UserId};
 
 /// After how many steps of SQLite's virtual machine the progress handler is called, and at which call it ends the
 /// try. A counted session takes about ten steps and 30 ns: the try ends after 2,000 to 4,000 of them.
 const STEPS: i32 = 20_000;
 const CALLS: u32 = 2;
+
+/// How long a quiet folder is believed. What its events don't tell, such as a mount over the folder or a folder above
+/// it that is renamed, is noticed after this.
+const BELIEVED: Duration = Duration::from_millis(100);
 
 /// How long a snapshot is held that nobody asks, at least; at most it is twice that.
 const IDLE: Duration = Duration::from_millis(50);
@@ -63,10 +67,10 @@ impl Lane {
     ) -> Result<u64, StoreError> {
         match self.try_count(tenant, user, cutoffs) {
             Some(count) => Ok(count),
+            // Boxed, so that the many counts that don't come here carry no room for it.
             None => {
-                self.reader
-                    .count(tenant.clone(), user.clone(), *cutoffs)
-                    .await
+                let reader = &self.reader;
+                Box::pin(reader.count(tenant.clone(), user.clone(), *cutoffs)).await
             }
         }
     }
@@ -93,9 +97,9 @@ impl Lane {
             tokio::spawn(let_go_when_idle(Arc::clone(&self.leased)));
         }
         // Of another file now, the second lane notices the same and opens that one.
-        count.ok().filter(|_| {
-            leased.watch.is_unchanged(self.reader.place(), now) && leased.has_its_schema(now)
-        })
+        count
+            .ok()
+            .filter(|_| leased.is_current(self.reader.place(), now))
     }
 }
 
@@ -112,15 +116,17 @@ async fn let_go_when_idle(slot: Slot) {
 
 /// A connection of the pool that one worker keeps.
 pub(super) struct Leased {
-    watched: Watched,
+    direct: Direct,
     /// The eye on the file that it is open on.
     watch: Watch,
-    /// What its schema was verified under, and when that was last looked at.
+    /// What its schema was verified under.
     versions: Versions,
-    looked: Instant,
+    /// Until when both are believed to be as they were while nothing happens; `None` where they were not, or were
+    /// never looked at.
+    believed_until: Option<Instant>,
     snapshot: Snapshot,
-    /// The header of the wal-index before the read transaction that is open, and since when it is; `None` while none
-    /// is.
+    /// The header of the wal-index before the read transaction that is open, and when that gets too old; `None` while
+    /// none is.
     held: Option<(Header, Instant)>,
     /// Whether the snapshot was asked since `let_go_when_idle` last looked.
     used: bool,
@@ -148,11 +154,14 @@ impl Leased {
             Some(move || counted.fetch_add(1, Ordering::Relaxed) + 1 >= CALLS),
         )?;
         connection.busy_timeout(Duration::ZERO)?;
+        // Looking at every cell of each page that is read takes a quarter of the count. Damage that it would find is
+        // found by the integrity check, and by the connections of the second lane.
+        connection.pragma_update(None, "cell_size_check", false)?;
         Ok(Self {
-            watched: Watched::new(connection),
+            direct: Direct::new(connection, COUNT)?,
             watch,
             versions,
-            looked: Instant::now(),
+            believed_until: None,
             snapshot,
             held: None,
             used: false,
@@ -173,58 +182,58 @@ impl Leased {
         if self.snapshot == Snapshot::Held {
             self.renew(now)?;
         }
-        let count = query(
-            self.watched.connection(),
-            tenant.as_str(),
-            user.as_str(),
-            cutoffs,
-        );
+        let count = self
+            .direct
+            .count([tenant.as_str(), user.as_str()], marks(cutoffs));
         if count.is_err() {
             self.let_go()?;
         }
-        count
+        Ok(count?.unsigned_abs())
     }
 
-    /// Whether the schema is the one that was verified, looked at every now and then: who writes rows does not
-    /// change it, and the statement would fail where its table or index is gone.
-    fn has_its_schema(&mut self, now: Instant) -> bool {
-        if now.saturating_duration_since(self.looked) < BELIEVED {
+    /// Whether the paths lead where they did and the schema is the one that was verified: looked at once anything has
+    /// happened in the folder, and every now and then for what can't be seen there. Who writes rows does not change
+    /// the schema, and the statement would fail where its table or index is gone. `now` is any instant since the
+    /// request came.
+    fn is_current(&mut self, place: &Place, now: Instant) -> bool {
+        // The queue is emptied in any case: an event may not wait for the next call.
+        if self.watch.is_quiet() && self.believed_until.is_some_and(|end| now < end) {
             return true;
         }
-        let unchanged =
-            Versions::of(self.watched.connection()).is_ok_and(|versions| versions == self.versions);
-        if unchanged {
-            self.looked = now;
-        }
-        unchanged
+        let is_current = self.watch.is_unchanged(place)
+            && Versions::of(self.direct.connection())
+                .is_ok_and(|versions| versions == self.versions);
+        // A change that was seen once is not forgotten while the queue is quiet.
+        self.believed_until = is_current.then(|| now + BELIEVED);
+        is_current
     }
 
     /// Makes sure that the next query sees the newest commit: by the transaction that is open, by a new one, or by
     /// none at all.
     fn renew(&mut self, now: Instant) -> rusqlite::Result<()> {
         self.used = true;
-        let header = self.watched.header();
-        if let Some((held, since)) = self.held
+        let header = self.direct.header();
+        if let Some((held, end)) = self.held
             && header == Some(held)
-            && now.duration_since(since) < MOST_AGE
+            && now < end
         {
             return Ok(());
         }
         self.let_go()?;
         if let Some(header) = header.filter(|header| header.frames() <= MOST_FRAMES) {
-            self.watched
+            self.direct
                 .connection()
                 .prepare_cached("BEGIN")?
                 .execute([])?;
-            self.held = Some((header, now));
+            self.held = Some((header, now + MOST_AGE));
         }
         Ok(())
     }
 
     fn let_go(&mut self) -> rusqlite::Result<()> {
         self.held = None;
-        if !self.watched.connection().is_autocommit() {
-            self.watched
+        if !self.direct.connection().is_autocommit() {
+            self.direct
                 .connection()
                 .prepare_cached("ROLLBACK")?
                 .execute([])?;

@@ -4,15 +4,17 @@
 //! - [`reader`]: counts over a pool of read-only connections; notices a replaced file.
 //! - [`lane`]: a worker's own connection of that pool, for the counts that take microseconds.
 //! - [`place`]: what the path of the file leads to, and whether it still does.
-//! - [`wal_index`]: whether anybody has committed since; the one file with unsafe code.
+//! - [`direct`]: a worker's count past rusqlite, and whether anybody has committed since. [`mapped`]: how it reads
+//!   pages. These two have unsafe code, and no other file has.
 //! - [`writer`]: the one read-write connection of a command. [`import`]: how sessions get in by it.
 
+mod direct;
 pub mod import;
 pub mod lane;
+mod mapped;
 mod place;
 pub mod reader;
 pub mod schema;
-mod wal_index;
 pub mod writer;
 
 use std::path::{Path, PathBuf};

@@ -8,14 +8,9 @@
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
 
 use rustix::fs::inotify::{self, CreateFlags, WatchFlags};
-use rustix::io::{Errno, read};
-
-/// How long a quiet queue is believed. What inotify can't see, such as a mount over the folder or a folder above
-/// it that is renamed, is noticed after this.
-pub(super) const BELIEVED: Duration = Duration::from_millis(100);
+use rustix::io::{ioctl_fionread, read};
 
 /// The path of a file in WAL mode.
 #[derive(Debug)]
@@ -64,52 +59,32 @@ pub(super) struct Watch {
     /// The events of the folder; `None` where it can't be watched, or where a symbolic link on the way to it could
     /// be turned without an event in it.
     events: Option<OwnedFd>,
-    /// When the paths were last followed and led where they did.
-    looked: Option<Instant>,
 }
 
 impl Watch {
+    /// Whatever happened before the queue was there is in no event: the paths are to be followed once.
     pub(super) fn new(place: &Place, identity: Identity) -> Self {
         let events = watch_folder(place.path()).ok();
-        // Whatever happened before the queue was there is in no event: the first call follows the paths.
-        Self {
-            identity,
-            events,
-            looked: None,
-        }
+        Self { identity, events }
     }
 
-    /// Whether the paths lead where they did; `now` is any instant since the count began.
-    pub(super) fn is_unchanged(&mut self, place: &Place, now: Instant) -> bool {
-        // The queue is emptied in any case: an event may not wait for the next call.
-        let quiet = self.is_quiet();
-        if quiet
-            && self
-                .looked
-                .is_some_and(|looked| now.saturating_duration_since(looked) < BELIEVED)
-        {
-            return true;
-        }
-        let unchanged = self.identity == place.identity();
-        // A change that was seen once is not forgotten while the queue is quiet.
-        self.looked = unchanged.then_some(now);
-        unchanged
+    /// Whether the paths lead where they did.
+    pub(super) fn is_unchanged(&self, place: &Place) -> bool {
+        self.identity == place.identity()
     }
 
     /// Whether nothing has happened in the folder since the last call; takes the events off the queue.
-    fn is_quiet(&self) -> bool {
+    pub(super) fn is_quiet(&self) -> bool {
         let Some(events) = &self.events else {
             return false;
         };
-        let mut buffer = [0; 4096];
-        let mut quiet = true;
-        loop {
-            match read(events, &mut buffer) {
-                Err(Errno::AGAIN) => return quiet,
-                Err(_) | Ok(0) => return false,
-                Ok(_) => quiet = false,
-            }
+        // Most of the time nothing has: that is asked without a buffer for what would have.
+        if ioctl_fionread(events) == Ok(0) {
+            return true;
         }
+        let mut buffer = [0; 4096];
+        while read(events, &mut buffer).is_ok_and(|length| length > 0) {}
+        false
     }
 }
 
@@ -141,8 +116,8 @@ mod tests {
             fs::write(folder.join(name), name).unwrap();
         }
         let place = Place::new(&folder.join("x"));
-        let mut watch = Watch::new(&place, place.identity());
-        assert!(watch.is_unchanged(&place, Instant::now()));
+        let watch = Watch::new(&place, place.identity());
+        assert!(watch.is_quiet() && watch.is_unchanged(&place));
         (place, watch)
     }
 
@@ -177,16 +152,12 @@ mod tests {
             let base = tempfile::tempdir().unwrap();
             let folder = base.path().canonicalize().unwrap().join("folder");
             fs::create_dir(&folder).unwrap();
-            let (place, mut watch) = watched(&folder);
+            let (place, watch) = watched(&folder);
             assert!(watch.events.is_some(), "the folder is watched");
             change(&folder);
-            // However long the last look is believed, the events overrule it.
-            watch.looked = Some(Instant::now() + Duration::from_secs(3600));
-            assert!(!watch.is_unchanged(&place, Instant::now()), "{what}");
-            assert!(
-                !watch.is_unchanged(&place, Instant::now()),
-                "{what}, and it stays so"
-            );
+            assert!(!watch.is_quiet(), "{what}");
+            assert!(watch.is_quiet(), "{what}, and each event is told once");
+            assert!(!watch.is_unchanged(&place), "{what}");
         }
     }
 
@@ -206,12 +177,12 @@ mod tests {
     fn what_happens_to_others_is_no_change() {
         let base = tempfile::tempdir().unwrap();
         let folder = base.path().canonicalize().unwrap();
-        let (place, mut watch) = watched(&folder);
+        let (place, watch) = watched(&folder);
+        fs::write(folder.join("x"), "written").unwrap();
+        assert!(watch.is_quiet());
         fs::write(folder.join("other"), "").unwrap();
         fs::remove_file(folder.join("other")).unwrap();
-        fs::write(folder.join("x"), "written").unwrap();
-        assert!(watch.is_unchanged(&place, Instant::now()));
-        assert!(watch.is_quiet());
+        assert!(!watch.is_quiet() && watch.is_unchanged(&place));
     }
 
     #[test]
@@ -228,9 +199,9 @@ mod tests {
         };
         turn("a");
         let place = Place::new(&folder.join("link/x"));
-        let mut watch = Watch::new(&place, place.identity());
-        assert!(watch.is_unchanged(&place, Instant::now()));
+        let watch = Watch::new(&place, place.identity());
+        assert!(!watch.is_quiet() && watch.is_unchanged(&place));
         turn("b");
-        assert!(!watch.is_unchanged(&place, Instant::now()));
+        assert!(!watch.is_quiet() && !watch.is_unchanged(&place));
     }
 }

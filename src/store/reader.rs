@@ -28,13 +28,23 @@ const BUSY_TIMEOUT: Duration = Duration::from_secs(2);
 /// The predicate of [`Session::is_active_at`](crate::session::Session::is_active_at) over the columns of the
 /// index `session_live`, which alone answers it. The index is named because a planner with statistics could
 /// otherwise choose the primary key and read every session of the tenant.
-const COUNT: &str = "\
+pub(super) const COUNT: &str = "\
     SELECT count(*) FROM session INDEXED BY session_live
     WHERE tenant_id = ?1 AND user_id = ?2 AND revoked_at IS NULL
       AND expires_at > ?3
       AND (idle_expires_at IS NULL OR idle_expires_at > ?3)
-      AND coalesce(authenticated_at, created_at) > ?4
-      AND coalesce(last_active_at, authenticated_at, created_at) > ?5";
+      AND (?4 IS NULL OR coalesce(authenticated_at, created_at) > ?4)
+      AND (?5 IS NULL OR coalesce(last_active_at, authenticated_at, created_at) > ?5)";
+
+/// The parameters of [`COUNT`] behind tenant and user, in its order.
+pub(super) fn marks(cutoffs: &Cutoffs) -> [Option<i64>; 3] {
+    [
+        Some(cutoffs.deadline),
+        cutoffs.authentication,
+        cutoffs.activity,
+    ]
+    .map(|mark| mark.map(Timestamp::as_millis))
+}
 
 /// How often a file may be swapped under one count before that is an error.
 const ATTEMPTS: usize = 3;
@@ -297,23 +307,18 @@ fn prepare(connection: &Connection) -> rusqlite::Result<()> {
     connection.pragma_update(None, "query_only", true)
 }
 
-pub(super) fn query(
+fn query(
     connection: &Connection,
     tenant: &str,
     user: &str,
     cutoffs: &Cutoffs,
 ) -> rusqlite::Result<u64> {
     let mut statement = connection.prepare_cached(COUNT)?;
-    let count: i64 = statement.query_row(
-        (
-            tenant,
-            user,
-            cutoffs.deadline.as_millis(),
-            cutoffs.authentication.as_millis(),
-            cutoffs.activity.as_millis(),
-        ),
-        |row| row.get(0),
-    )?;
+    let [deadline, authentication, activity] = marks(cutoffs);
+    let count: i64 = statement
+        .query_row((tenant, user, deadline, authentication, activity), |row| {
+            row.get(0)
+        })?;
     Ok(count.unsigned_abs())
 }
 
@@ -334,7 +339,7 @@ mod tests {
             .unwrap();
         assert_eq!(
             plan,
-            "SEARCH session USING COVERING INDEX session_live (tenant_id=? AND user_id=? AND expires_at>?)"
+            "SEARCH session USING COVERING INDEX session_live (user_id=? AND tenant_id=? AND expires_at>?)"
         );
         // "Covering" is the planner's word for it; the program itself must not open the table either.
         let mut program = made.prepare(&format!("EXPLAIN {COUNT}")).unwrap();

@@ -1,0 +1,326 @@
+//! Pages of the file read where the kernel keeps them, without waiting for a disk and without dying of a file that is
+//! cut: the other file with unsafe code.
+//!
+//! A page that is not in a worker's own cache costs a system call and a copy, which is a good part of a count. SQLite
+//! can read pages through a mapping of the file instead (`PRAGMA mmap_size`), but two things about a mapping would hurt
+//! a server, and a third would make it slow:
+//!
+//! - *A page that is not in memory.* Touching it stops the thread until the disk has delivered, and with the thread
+//!   all requests of its worker. So before a page is touched for the first time the kernel is asked whether it is
+//!   resident (`mincore`); where not, the try ends with SQLITE_BUSY and the second lane counts, which may wait. What was
+//!   resident is believed for [`BELIEVED`]: kernels take pages away, though seldom ones in use. (To a reader who may
+//!   not write the file, mincore says that all pages are resident. Such a worker may wait for a disk.)
+//! - *A page that is no longer in the file.* Touching it is SIGBUS, and the end of the process. Files are cut by
+//!   programs that copy over them in place, which is an operator's mistake, not a reason to stop answering. So while a
+//!   worker counts, a SIGBUS inside of its mapping puts a page of zeros in the place of the missing one and remembers
+//!   that it did; the count is thrown away, and the connection reads without a mapping from then on.
+//! - *A mapping made anew after every commit.* SQLite takes the mapping down whenever another process has written,
+//!   because POSIX lets a mapping not show what was written to its file. Linux shows it: the mapping and every read of
+//!   the file are the same pages of memory. So it is kept, until it is too short.
+//!
+//! To do so, the methods of the connection's open file are replaced: `xFetch` and `xUnfetch` by the functions here,
+//! which call SQLite's own, and the rest by themselves.
+
+#![allow(
+    unsafe_code,
+    reason = "SQLite's files, their mappings and signals are C's; the proofs stand beside each block"
+)]
+
+use std::cell::Cell;
+use std::ffi::{c_int, c_void};
+use std::ptr::{NonNull, null, null_mut};
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use rusqlite::{Connection, ffi};
+
+use super::direct::file_of;
+
+/// How long a page that was resident is taken to be so still.
+const BELIEVED: Duration = Duration::from_secs(1);
+
+/// How often pages beyond the end of the mapping are asked for before the mapping is made anew.
+const TOO_SHORT: usize = 64;
+
+/// The unit of mappings and of residency here: no page of SQLite's is smaller than it on any machine that matters, and
+/// where the kernel's pages are larger, the address is rounded down to one.
+const UNIT: usize = 4096;
+
+/// The open file of one connection, with its methods replaced until this is dropped. It must be dropped before its
+/// connection is closed.
+pub(super) struct Mapped {
+    file: NonNull<ffi::sqlite3_file>,
+    /// Made by `Box`, and a pointer because SQLite reads it, too.
+    methods: NonNull<Methods>,
+}
+
+/// What SQLite takes for the methods of a file, and behind it what our own need.
+#[repr(C)]
+struct Methods {
+    ours: ffi::sqlite3_io_methods,
+    theirs: *const ffi::sqlite3_io_methods,
+    pages: Pages,
+    extent: Extent,
+}
+
+/// Which units of the file were resident lately, one bit each.
+struct Pages {
+    bits: Vec<u64>,
+    since: Instant,
+    beyond_the_end: usize,
+}
+
+/// The part of our memory that may be a mapping of the file, and what a signal did to it.
+#[derive(Default)]
+struct Extent {
+    start: AtomicUsize,
+    end: AtomicUsize,
+    was_cut: AtomicBool,
+}
+
+thread_local! {
+    /// The mapping that this thread reads at the moment.
+    static READING: Cell<*const Extent> = const { Cell::new(null()) };
+}
+
+impl Mapped {
+    /// Lets `connection` read its file through a mapping. `None` where it can't: then it reads as before.
+    pub(super) fn new(connection: &Connection) -> Option<Self> {
+        install_handler()?;
+        let file = file_of(connection)?;
+        // SAFETY: the file is open, so it has methods, which live as long as the program.
+        let theirs = unsafe { (*file.as_ptr()).pMethods };
+        // SAFETY: as above.
+        let ours = unsafe { theirs.as_ref() }.filter(|methods| methods.iVersion >= 3)?;
+        let methods = Methods {
+            ours: ffi::sqlite3_io_methods {
+                xFetch: Some(fetch),
+                xUnfetch: Some(unfetch),
+                ..*ours
+            },
+            theirs,
+            pages: Pages {
+                bits: Vec::new(),
+                since: Instant::now(),
+                beyond_the_end: 0,
+            },
+            extent: Extent::default(),
+        };
+        let methods = NonNull::from(Box::leak(Box::new(methods)));
+        // SAFETY: the connection is ours alone and no statement of it is under way, so nobody reads the pointer while
+        // it is changed. What it points to starts with the methods and lives until `drop` has changed it back.
+        unsafe { (*file.as_ptr()).pMethods = methods.as_ptr().cast() };
+        let mapped = Self { file, methods };
+        connection.pragma_update(None, "mmap_size", i64::MAX).ok()?;
+        Some(mapped)
+    }
+
+    /// Runs `count`, in which the connection may read its file. `None` where the file turned out to be cut: whatever
+    /// was counted is then worth nothing, and `Mapped` of no use any more.
+    pub(super) fn read<T>(&mut self, count: impl FnOnce() -> T) -> Option<T> {
+        // SAFETY: made by `new`, freed by `drop`, and what the handler reads of it is atomic. SQLite's use of the rest
+        // is within `count`, while nothing here is looked at.
+        let extent = unsafe { &raw const (*self.methods.as_ptr()).extent };
+        READING.set(extent);
+        let counted = count();
+        READING.set(null());
+        // SAFETY: as above.
+        let was_cut = unsafe { &(*extent).was_cut }.load(Ordering::Relaxed);
+        (!was_cut).then_some(counted)
+    }
+}
+
+impl Drop for Mapped {
+    fn drop(&mut self) {
+        // SAFETY: the connection is still open, so the file is, and no statement is under way, so nobody uses the
+        // methods meanwhile; after it nobody has the pointer to ours any more, which `new` made by `Box`.
+        unsafe {
+            let methods = Box::from_raw(self.methods.as_ptr());
+            (*self.file.as_ptr()).pMethods = methods.theirs;
+        }
+    }
+}
+
+/// `xFetch`: a pointer to a part of the file, null for SQLite to read it by itself, or an error where the disk would
+/// have to be waited for.
+unsafe extern "C" fn fetch(
+    file: *mut ffi::sqlite3_file,
+    offset: ffi::sqlite3_int64,
+    length: c_int,
+    page: *mut *mut c_void,
+) -> c_int {
+    // SAFETY: SQLite calls this for the one file whose methods `Mapped::new` has replaced by such a struct, from the
+    // thread that has the connection, and not from within itself.
+    let methods = unsafe { &mut *(*file).pMethods.cast_mut().cast::<Methods>() };
+    // SAFETY: their own function with their own arguments.
+    let code = unsafe {
+        ((*methods.theirs).xFetch).map_or(ffi::SQLITE_OK, |fetch| fetch(file, offset, length, page))
+    };
+    // SAFETY: SQLite gave the place, and it or their function has filled it.
+    let address = unsafe { *page }.addr();
+    let (Ok(offset), Ok(length)) = (usize::try_from(offset), usize::try_from(length)) else {
+        return code;
+    };
+    if code != ffi::SQLITE_OK || address == 0 {
+        methods.pages.beyond_the_end += 1;
+        return code;
+    }
+    methods.extent.cover(address - offset, address + length);
+    if methods.pages.is_resident(offset / UNIT, address) {
+        return code;
+    }
+    // SAFETY: it gives back what was just fetched.
+    unsafe {
+        if let Some(unfetch) = (*methods.theirs).xUnfetch {
+            unfetch(file, offset as ffi::sqlite3_int64, *page);
+        }
+        *page = null_mut();
+    }
+    ffi::SQLITE_BUSY
+}
+
+/// `xUnfetch`: gives back one part of the file, or, without one, takes the mapping down.
+unsafe extern "C" fn unfetch(
+    file: *mut ffi::sqlite3_file,
+    offset: ffi::sqlite3_int64,
+    page: *mut c_void,
+) -> c_int {
+    // SAFETY: as in `fetch`.
+    let methods = unsafe { &mut *(*file).pMethods.cast_mut().cast::<Methods>() };
+    if page.is_null() && methods.pages.beyond_the_end < TOO_SHORT {
+        return ffi::SQLITE_OK;
+    }
+    if page.is_null() {
+        methods.pages.beyond_the_end = 0;
+        methods.extent.clear();
+    }
+    // SAFETY: their own function with their own arguments.
+    unsafe {
+        ((*methods.theirs).xUnfetch).map_or(ffi::SQLITE_OK, |unfetch| unfetch(file, offset, page))
+    }
+}
+
+impl Pages {
+    /// Whether the unit that is mapped at `address` can be read without waiting.
+    fn is_resident(&mut self, unit: usize, address: usize) -> bool {
+        let (word, bit) = (unit / 64, 1 << (unit % 64));
+        if self.bits.get(word).is_some_and(|bits| bits & bit != 0) {
+            return true;
+        }
+        if !is_in_memory(address) {
+            return false;
+        }
+        if self.since.elapsed() > BELIEVED {
+            self.bits.fill(0);
+            self.since = Instant::now();
+        }
+        if word >= self.bits.len() {
+            self.bits.resize(word + 1, 0);
+        }
+        self.bits[word] |= bit;
+        true
+    }
+}
+
+/// Asks the kernel whether the page of memory at `address` is there.
+fn is_in_memory(address: usize) -> bool {
+    let mut state = 0u8;
+    let start = address & !(page_size() - 1);
+    // SAFETY: the call only looks; of an address that is not mapped it says so. One page has one byte of answer.
+    let code = unsafe { libc::mincore(start as *mut c_void, 1, &raw mut state) };
+    code == 0 && state & 1 == 1
+}
+
+/// The kernel's, a power of two.
+fn page_size() -> usize {
+    static SIZE: OnceLock<usize> = OnceLock::new();
+    *SIZE.get_or_init(|| {
+        // SAFETY: a number is asked for.
+        let size = unsafe { libc::sysconf(libc::_SC_PAGESIZE) };
+        usize::try_from(size).unwrap_or(UNIT)
+    })
+}
+
+impl Extent {
+    /// Takes in a part of the mapping that starts at `start`.
+    fn cover(&self, start: usize, end: usize) {
+        if self.start.load(Ordering::Relaxed) != start {
+            self.start.store(start, Ordering::Relaxed);
+            self.end.store(end, Ordering::Relaxed);
+        } else if self.end.load(Ordering::Relaxed) < end {
+            self.end.store(end, Ordering::Relaxed);
+        }
+    }
+
+    fn clear(&self) {
+        self.start.store(0, Ordering::Relaxed);
+        self.end.store(0, Ordering::Relaxed);
+    }
+
+    fn contains(&self, address: usize) -> bool {
+        (self.start.load(Ordering::Relaxed)..self.end.load(Ordering::Relaxed)).contains(&address)
+    }
+}
+
+/// What SIGBUS did before us, for all that is not ours.
+static EARLIER: OnceLock<libc::sigaction> = OnceLock::new();
+
+/// Sees to SIGBUS from now on, once in the life of the process.
+fn install_handler() -> Option<()> {
+    static INSTALLED: OnceLock<bool> = OnceLock::new();
+    let install = || {
+        // SAFETY: zeros are a valid value of both structs, the empty set of signals among them; the function has the
+        // signature that SA_SIGINFO asks for, and does only what a handler may.
+        unsafe {
+            let mut earlier: libc::sigaction = std::mem::zeroed();
+            if libc::sigaction(libc::SIGBUS, null(), &raw mut earlier) != 0
+                || EARLIER.set(earlier).is_err()
+            {
+                return false;
+            }
+            let mut ours: libc::sigaction = std::mem::zeroed();
+            ours.sa_sigaction = handle as extern "C" fn(_, _, _) as usize;
+            ours.sa_flags = libc::SA_SIGINFO | libc::SA_ONSTACK;
+            libc::sigaction(libc::SIGBUS, &raw const ours, null_mut()) == 0
+        }
+    };
+    INSTALLED.get_or_init(install).then_some(())
+}
+
+/// SIGBUS. It interrupts a read of memory by this very thread, so it may look at what the thread has set, by atomics
+/// and a thread-local without a destructor, and calls nothing but the kernel.
+extern "C" fn handle(_: c_int, info: *mut libc::siginfo_t, _: *mut c_void) {
+    // SAFETY: the kernel gives the information; of SIGBUS with this code it has an address.
+    let (code, address) = unsafe { ((*info).si_code, (*info).si_addr().addr()) };
+    let extent = READING.get();
+    // SAFETY: a pointer that `Mapped::read` has set is valid until it takes it back.
+    if let Some(extent) = unsafe { extent.as_ref() }
+        && code == libc::BUS_ADRERR
+        && extent.contains(address)
+    {
+        let size = page_size(); // asked already, before the first mapping was read
+        let place = (address & !(size - 1)) as *mut c_void;
+        // SAFETY: the page lies in SQLite's mapping of the file, where nothing but file was and nothing is now. It is
+        // taken down with the mapping.
+        let page = unsafe {
+            libc::mmap(
+                place,
+                size,
+                libc::PROT_READ,
+                libc::MAP_FIXED | libc::MAP_PRIVATE | libc::MAP_ANONYMOUS,
+                -1,
+                0,
+            )
+        };
+        if page != libc::MAP_FAILED {
+            extent.was_cut.store(true, Ordering::Relaxed);
+            return;
+        }
+    }
+    // Not ours: as it was before us. The read happens again, and the signal with it.
+    if let Some(earlier) = EARLIER.get() {
+        // SAFETY: it is what the kernel told us itself.
+        unsafe { libc::sigaction(libc::SIGBUS, earlier, null_mut()) };
+    }
+}
