@@ -103,6 +103,11 @@ impl Direct {
         Err(error(ffi::SQLITE_IOERR_SHORT_READ))
     }
 
+    #[cfg(test)]
+    pub(super) fn mapped(&self) -> Option<&Mapped> {
+        self.mapped.as_ref()
+    }
+
     pub(super) fn connection(&self) -> &Connection {
         &self.connection
     }

@@ -131,6 +131,16 @@ impl Mapped {
     }
 }
 
+#[cfg(test)]
+impl Mapped {
+    /// The length of what was read through the mapping, from the beginning of the file.
+    pub(super) fn bytes(&self) -> usize {
+        // SAFETY: as in `read`.
+        let extent = unsafe { &(*self.methods.as_ptr()).extent };
+        extent.end.load(Ordering::Relaxed) - extent.start.load(Ordering::Relaxed)
+    }
+}
+
 impl Drop for Mapped {
     fn drop(&mut self) {
         // SAFETY: the connection is still open, so the file is, and no statement is under way, so nobody uses the
@@ -322,5 +332,141 @@ extern "C" fn handle(_: c_int, info: *mut libc::siginfo_t, _: *mut c_void) {
     if let Some(earlier) = EARLIER.get() {
         // SAFETY: it is what the kernel told us itself.
         unsafe { libc::sigaction(libc::SIGBUS, earlier, null_mut()) };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs::File;
+    use std::io::Write;
+    use std::path::Path;
+
+    use r2d2_sqlite::SqliteConnectionManager;
+    use tempfile::TempDir;
+
+    use super::super::direct::Direct;
+    use super::*;
+
+    /// All rows, whatever is bound.
+    const COUNT: &str = "SELECT count(*) FROM t NOT INDEXED \
+        WHERE x NOT NULL AND ?1 = ?2 AND coalesce(?3, ?4, ?5) IS NULL";
+
+    /// A folder with a file of this many rows, each of which has a page to itself, and no WAL.
+    fn filled(rows: i64) -> (TempDir, Connection) {
+        let folder = tempfile::tempdir().unwrap();
+        let writer = Connection::open(folder.path().join("x.db")).unwrap();
+        writer
+            .execute_batch(
+                "PRAGMA journal_mode = WAL; PRAGMA synchronous = OFF; CREATE TABLE t (x)",
+            )
+            .unwrap();
+        fill(&writer, rows);
+        (folder, writer)
+    }
+
+    fn fill(writer: &Connection, rows: i64) {
+        let sql = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < ?1)
+            INSERT INTO t SELECT zeroblob(4000) FROM n";
+        writer.execute(sql, [rows]).unwrap();
+        writer
+            .query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))
+            .unwrap();
+    }
+
+    fn reader(folder: &Path) -> Direct {
+        let manager = SqliteConnectionManager::file(folder.join("x.db"));
+        let pool = r2d2::Pool::builder().max_size(1).build(manager).unwrap();
+        let connection = pool.get().unwrap();
+        connection
+            .query_row("SELECT count(*) FROM sqlite_schema", [], |_| Ok(()))
+            .unwrap();
+        Direct::new(connection, COUNT).unwrap()
+    }
+
+    /// Past the runner, which keeps the output of tests that pass to itself.
+    fn skipped(reason: &str) {
+        let _ = writeln!(std::io::stderr(), "skipped: {reason}");
+    }
+
+    fn count(reader: &mut Direct) -> rusqlite::Result<i64> {
+        reader.count(["", ""], [None; 3])
+    }
+
+    #[test]
+    fn a_file_that_is_cut_is_an_error_and_not_the_end_of_the_process() {
+        let (folder, _writer) = filled(300);
+        let mut reader = self::reader(folder.path());
+        assert_eq!(count(&mut reader), Ok(300));
+        let file = File::options()
+            .write(true)
+            .open(folder.path().join("x.db"))
+            .unwrap();
+        let whole = std::fs::read(folder.path().join("x.db")).unwrap();
+        file.set_len(8192).unwrap();
+        let error = count(&mut reader).unwrap_err();
+        assert_eq!(
+            error.sqlite_error().map(|error| error.extended_code),
+            Some(ffi::SQLITE_IOERR_SHORT_READ)
+        );
+        assert!(reader.mapped().is_none());
+        // Whoever reads it without a mapping is told so by SQLite.
+        assert!(count(&mut reader).is_err());
+        drop(reader);
+        std::fs::write(folder.path().join("x.db"), whole).unwrap();
+        assert_eq!(count(&mut self::reader(folder.path())), Ok(300));
+    }
+
+    #[test]
+    fn a_page_that_is_not_in_memory_is_not_waited_for() {
+        let (folder, _writer) = filled(2_000);
+        let mut reader = reader(folder.path());
+        // In a process of its own: to close the file here would drop SQLite's locks of this process.
+        let file = folder.path().join("x.db");
+        let evicted = std::process::Command::new("dd")
+            .arg(format!("if={}", file.display()))
+            .args(["iflag=nocache", "count=0"])
+            .output();
+        if let Err(error) = evicted {
+            skipped(&format!("dd can't be run here: {error}"));
+            return;
+        }
+        match count(&mut reader) {
+            Err(error) => assert_eq!(
+                error.sqlite_error_code(),
+                Some(rusqlite::ErrorCode::DatabaseBusy)
+            ),
+            Ok(_) => {
+                skipped(&format!(
+                    "the file system of {} keeps all in memory",
+                    file.display()
+                ));
+                return;
+            }
+        }
+        // Once somebody has waited for it, it is counted.
+        let copied = std::process::Command::new("cat")
+            .arg(&file)
+            .output()
+            .unwrap();
+        assert!(copied.status.success());
+        assert_eq!(count(&mut reader), Ok(2_000));
+    }
+
+    #[test]
+    fn a_mapping_outlives_commits_and_grows_when_it_is_too_short() {
+        let (folder, writer) = filled(100);
+        let mut reader = reader(folder.path());
+        assert_eq!(count(&mut reader), Ok(100));
+        let extent = |reader: &Direct| reader.mapped().unwrap().bytes();
+        let first = extent(&reader);
+        assert!(first > 100 * 4_096);
+        writer.execute("DELETE FROM t WHERE rowid = 1", []).unwrap();
+        assert_eq!(count(&mut reader), Ok(99));
+        assert_eq!(extent(&reader), first, "the same mapping");
+        for round in 1..=4 {
+            fill(&writer, 100);
+            assert_eq!(count(&mut reader), Ok(99 + round * 100));
+        }
+        assert!(extent(&reader) > 2 * first);
     }
 }

@@ -102,6 +102,16 @@ impl FileFault {
         }
     }
 
+    /// Whether the file holds what it should not, or less than it should.
+    fn is_damage(&self) -> bool {
+        use rusqlite::ErrorCode as Code;
+        let damage = |error: &rusqlite::Error| {
+            let code = error.sqlite_error_code();
+            matches!(code, Some(Code::DatabaseCorrupt | Code::SystemIoFailure))
+        };
+        matches!(self, Self::NotSqlite) || matches!(self, Self::Sqlite(error) if damage(error))
+    }
+
     pub fn at(self, path: &Path) -> StoreError {
         StoreError {
             path: path.to_owned(),

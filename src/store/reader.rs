@@ -7,6 +7,7 @@
 //! connections of a process, so one that stays open would poison the new ones) and the path is opened again.
 
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
@@ -89,6 +90,8 @@ struct Opened {
     identity: Identity,
     /// What the schema was verified under.
     versions: schema::Versions,
+    /// Whether a count met a damaged page, which its connection would still have when the file is mended.
+    met_damage: AtomicBool,
 }
 
 impl Reader {
@@ -189,16 +192,25 @@ impl Shared {
         user: &UserId<'_>,
         cutoffs: &Cutoffs,
     ) -> Result<u64, FileFault> {
+        let mut damage = None;
         for _ in 0..ATTEMPTS {
             if let Some(opened) = &*self.opened.read().unwrap_or_else(PoisonError::into_inner) {
                 let count = opened.count(tenant, user, cutoffs);
                 if opened.is_current(&self.place) {
-                    return count;
+                    match count {
+                        Err(fault) if fault.is_damage() => {
+                            opened.met_damage.store(true, Ordering::Relaxed);
+                            damage = Some(fault);
+                        }
+                        count => return count,
+                    }
                 }
             }
-            self.open_again()?;
+            if let Err(fault) = self.open_again() {
+                return Err(damage.unwrap_or(fault));
+            }
         }
-        Err(FileFault::Unsteady)
+        Err(damage.unwrap_or(FileFault::Unsteady))
     }
 
     /// Waits until no count is under way, closes every connection, and opens what the path leads to now.
@@ -222,10 +234,13 @@ impl Shared {
 }
 
 impl Opened {
-    /// Whether the path still leads to the file that is open, and the file still is what was verified.
+    /// Whether the path still leads to the file that is open, the file still is what was verified, and nothing else
+    /// was found in it.
     fn is_current(&self, place: &Place) -> bool {
         let versions = || schema::Versions::of(&*self.pool.get().ok()?).ok();
-        self.identity == place.identity() && versions() == Some(self.versions)
+        !self.met_damage.load(Ordering::Relaxed)
+            && self.identity == place.identity()
+            && versions() == Some(self.versions)
     }
 
     /// Opens what the path leads to, all connections on one and the same file.
@@ -272,6 +287,7 @@ impl Opened {
             pool,
             identity,
             versions,
+            met_damage: AtomicBool::new(false),
         }))
     }
 

@@ -168,3 +168,41 @@ fn a_heavy_count_is_right_and_holds_nobody_up() {
         }
     });
 }
+
+/// A file that somebody cuts in place is an error, not the end of the server, and is read again once it is mended.
+#[test]
+fn a_file_that_is_cut_is_an_error_until_it_is_mended() {
+    let sandbox = Sandbox::with_file();
+    let writer = sandbox.sqlite();
+    for number in 0..2_000 {
+        insert(&writer, &format!("{number} {}", "x".repeat(200)));
+    }
+    writer
+        .query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))
+        .unwrap();
+    let server = serve(&sandbox, "held");
+    let mut connections: Vec<_> = (0..4).map(|_| server.connect()).collect();
+    let mut ask_all = || -> Vec<(u16, String)> {
+        let answers = connections
+            .iter_mut()
+            .map(|connection| connection.ask(&question("u", &FIELDS)));
+        answers.map(|answer| (answer.status, answer.body)).collect()
+    };
+    let right = (200, r#"{"active":true,"session_count":2000}"#.to_owned());
+    assert_eq!(ask_all(), vec![right.clone(); 4]);
+
+    let whole = fs::read(sandbox.database()).unwrap();
+    // This process has the file open by `writer`, whose locks go with this: it writes no more.
+    let file = fs::File::options()
+        .write(true)
+        .open(sandbox.database())
+        .unwrap();
+    file.set_len(20_000).unwrap();
+    for _ in 0..3 {
+        for (status, body) in ask_all() {
+            assert_eq!(status, 500, "{body}");
+        }
+    }
+    std::io::Write::write_all(&mut &file, &whole).unwrap();
+    assert_eq!(ask_all(), vec![right; 4]);
+}
