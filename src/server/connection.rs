@@ -29,7 +29,7 @@ use tokio::net::{TcpStream, UnixStream};
 use tokio::sync::watch;
 use tokio::time::{sleep, timeout_at};
 
-use super::{Answers, stopping};
+use super::{Answers, memory, stopping};
 
 /// How long a connection may lie idle, and how long it may take to send the head of a request.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
@@ -157,6 +157,7 @@ where
         None => {
             let until = head.deadline();
             let parts = connection.into_parts();
+            memory::given_back();
             Some(Idle {
                 stream: parts.io.into_inner().stream,
                 unread: parts.read_buf,

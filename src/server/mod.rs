@@ -2,6 +2,7 @@
 
 mod connection;
 mod listener;
+mod memory;
 mod workers;
 
 use std::convert::Infallible;
@@ -67,7 +68,10 @@ pub async fn serve<S: Answers>(
             }
         }
     });
-    join_all(accepting).await;
+    tokio::select! {
+        _ = join_all(accepting) => {}
+        () = memory::tidy() => {}
+    }
     Ok(workers.finish().await)
 }
 
