@@ -6,7 +6,9 @@
 //! - [`place`]: what the path of the file leads to, and whether it still does.
 //! - [`wal_index`]: whether anybody has committed since; the one file with unsafe code.
 //! - [`writer`]: the one read-write connection of a command. [`import`]: how sessions get in by it.
+//! - [`audit`]: what the commands changed, told by themselves.
 
+pub mod audit;
 pub mod import;
 pub mod lane;
 mod place;
