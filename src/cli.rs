@@ -62,10 +62,11 @@ Examples:
     Check(Check),
 
     /// Show the effective configuration, with the source of each value and without secrets
-    Config {
-        #[command(flatten)]
-        common: Common,
-    },
+    #[command(after_help = "\
+Examples:
+  sessile config
+  sessile config --config /etc/sessile/sessile.toml --json")]
+    Config(ShowConfig),
 
     /// Manage API keys
     #[command(subcommand)]
@@ -158,14 +159,27 @@ pub struct Check {
     pub output: Output,
 }
 
+#[derive(Debug, Args)]
+pub struct ShowConfig {
+    #[command(flatten)]
+    pub common: Common,
+
+    #[command(flatten)]
+    pub output: Output,
+}
+
 #[derive(Debug, Subcommand)]
 pub enum Key {
     /// Make a new key of 256 random bits
     ///
     /// The key itself is printed this once and kept nowhere. The lines for the configuration hold its SHA-256.
+    #[command(after_help = "Example:\n  sessile key new billing")]
     New {
         /// The key's name in logs: who will use it
         name: String,
+
+        #[command(flatten)]
+        output: Output,
     },
 }
 

@@ -32,8 +32,8 @@ pub fn run(cli: Cli) -> ExitCode {
         Command::Init { common } => init::run(&common),
         Command::Import(args) => import::run(&args),
         Command::Check(args) => check::run(&args),
-        Command::Config { common } => config::run(&common),
-        Command::Key(Key::New { name }) => key::new(&name),
+        Command::Config(args) => config::run(&args),
+        Command::Key(Key::New { name, output }) => key::new(&name, &output),
     };
     match done {
         Ok(Done::Yes) => ExitCode::SUCCESS,
@@ -98,6 +98,11 @@ fn say(
     }
     out.flush()?;
     Ok(())
+}
+
+/// Says what deserves attention, beside what the command reports.
+fn warn(text: &str) {
+    let _ = writeln!(io::stderr(), "sessile: warning: {text}");
 }
 
 /// `1 session`, `3 sessions`.

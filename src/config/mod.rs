@@ -20,7 +20,7 @@ use hyper::header::HeaderName;
 use thiserror::Error;
 
 pub use keys::{KEY_NAME_ALLOWED, KeySpec, is_key_name};
-pub use raw::{Fault, Origin, Setting};
+pub use raw::{Fault, Origin, Setting, Shown};
 
 use crate::api::auth::Keyring;
 use crate::server::{Address, workers};

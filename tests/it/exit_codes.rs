@@ -263,6 +263,19 @@ fn a_new_key_works_and_is_shown_once() {
     );
 }
 
+#[test]
+fn a_new_key_is_told_to_programs() {
+    let sandbox = Sandbox::new();
+    let printed = sandbox.run(&["key", "new", "--json", "login"]).ok();
+    let made: serde_json::Value = serde_json::from_str(&printed).unwrap();
+    let key = made["key"].as_str().unwrap();
+    let digest = sessile::api::auth::Digest::of(key.as_bytes());
+    assert_eq!(
+        printed,
+        format!("{{\"name\":\"login\",\"key\":\"{key}\",\"sha256\":\"{digest}\"}}\n")
+    );
+}
+
 /// A closed pipe is no verdict: what a command found is what it ends with.
 #[test]
 fn a_reader_that_has_had_enough_changes_no_exit_code() {
