@@ -1,10 +1,12 @@
 //! The commands, one verb a file, and what their ends mean to a shell.
 
+mod backup;
 mod check;
 mod config;
 mod import;
 mod init;
 mod key;
+mod restore;
 mod serve;
 
 use std::io::{self, Write};
@@ -29,9 +31,11 @@ enum Done {
 pub fn run(cli: Cli) -> ExitCode {
     let done = match cli.command {
         Command::Serve(args) => serve::run(&args),
-        Command::Init { common } => init::run(&common),
+        Command::Init(args) => init::run(&args),
         Command::Import(args) => import::run(&args),
         Command::Check(args) => check::run(&args),
+        Command::Backup(args) => backup::run(&args),
+        Command::Restore(args) => restore::run(&args),
         Command::Config(args) => config::run(&args),
         Command::Key(Key::New { name, output }) => key::new(&name, &output),
     };
