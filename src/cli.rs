@@ -16,8 +16,8 @@ pub struct Cli {
 }
 
 const EXIT_CODES: &str = "\
-Exit codes: 0 done; 1 a negative finding (check: no active session); 2 usage or other trouble;
-3 configuration; 4 data file; 5 address.";
+Exit codes: 0 done; 1 a negative finding (check: no active session; doctor: unfit);
+2 usage or other trouble; 3 configuration; 4 data file; 5 address.";
 
 #[derive(Debug, Subcommand)]
 pub enum Command {
@@ -83,6 +83,16 @@ Examples:
   sessile restore --dry-run /backup/sessions.db
   sessile restore --keep-revocations /backup/sessions.db")]
     Restore(Restore),
+
+    /// Find out whether everything is fit for `serve`: configuration, keys, file, folder, disk, clock and addresses
+    ///
+    /// Each finding comes with the command that mends it. Nothing is changed. Exits with 0 where all is fit, warnings
+    /// or not, and with 1 where something is not.
+    #[command(after_help = "\
+Examples:
+  sessile doctor
+  sessile doctor --quick --json")]
+    Doctor(Doctor),
 
     /// Show the effective configuration, with the source of each value and without secrets
     #[command(after_help = "\
@@ -232,6 +242,19 @@ pub struct Restore {
     /// Say what would come and go, and change nothing
     #[arg(long)]
     pub dry_run: bool,
+
+    #[command(flatten)]
+    pub output: Output,
+}
+
+#[derive(Debug, Args)]
+pub struct Doctor {
+    #[command(flatten)]
+    pub common: Common,
+
+    /// Don't compare each index with its table: faster, but an entry in the wrong place may be missed
+    #[arg(long)]
+    pub quick: bool,
 
     #[command(flatten)]
     pub output: Output,

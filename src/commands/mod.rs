@@ -3,6 +3,7 @@
 mod backup;
 mod check;
 mod config;
+mod doctor;
 mod import;
 mod init;
 mod key;
@@ -36,6 +37,7 @@ pub fn run(cli: Cli) -> ExitCode {
         Command::Check(args) => check::run(&args),
         Command::Backup(args) => backup::run(&args),
         Command::Restore(args) => restore::run(&args),
+        Command::Doctor(args) => doctor::run(&args),
         Command::Config(args) => config::run(&args),
         Command::Key(Key::New { name, output }) => key::new(&name, &output),
     };

@@ -229,7 +229,7 @@ fn unfinished(path: &Path) -> Option<PathBuf> {
 }
 
 /// What SQLite puts beside a file. Like SQLite, this follows a symbolic link to the file first.
-pub(super) fn companions(path: &Path) -> impl Iterator<Item = PathBuf> {
+pub fn companions(path: &Path) -> impl Iterator<Item = PathBuf> {
     let real = path.canonicalize().unwrap_or_else(|_| path.to_owned());
     ["-wal", "-shm", "-journal"]
         .into_iter()
@@ -252,7 +252,7 @@ pub(super) fn is_same(one: &Path, other: &Path) -> bool {
 }
 
 /// The folder that `path` stands in.
-pub(super) fn folder(path: &Path) -> &Path {
+pub fn folder(path: &Path) -> &Path {
     match path.parent() {
         Some(folder) if !folder.as_os_str().is_empty() => folder,
         _ => Path::new("."),

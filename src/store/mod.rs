@@ -8,10 +8,12 @@
 //! - [`writer`]: the one read-write connection of a command. [`import`]: how sessions get in by it.
 //! - [`audit`]: what the commands changed, told by themselves.
 //! - [`backup`]: copies of the file, and what reads them. [`restore`]: a copy back into the file.
+//! - [`health`]: what is wrong with a file.
 //! - [`migrations`]: files of older formats brought up to this program's.
 
 pub mod audit;
 pub mod backup;
+pub mod health;
 pub mod import;
 pub mod lane;
 pub mod migrations;

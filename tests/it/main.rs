@@ -10,6 +10,7 @@ mod architecture;
 mod backup;
 mod callers;
 mod config;
+mod doctor;
 mod exit_codes;
 mod import;
 mod operation;
