@@ -105,9 +105,13 @@ fn check_place(path: &Path, copy: &Path, replace: bool) -> Result<(), FileFault>
     if fs::symlink_metadata(copy).is_ok_and(|found| !replace || found.is_dir()) {
         return Err(FileFault::Exists);
     }
-    // Under the new name these would be taken for its own, and what is in them for its newest commits.
-    match companions(copy).find(|companion| companion.exists()) {
-        Some(companion) => Err(FileFault::NotAlone { companion }),
+    refuse_leftovers(copy)
+}
+
+/// A new file must not come to stand beside these: what is in them would be taken for its newest commits.
+pub(super) fn refuse_leftovers(path: &Path) -> Result<(), FileFault> {
+    match companions(path).find(|companion| companion.exists()) {
+        Some(companion) => Err(FileFault::Leftover { companion }),
         None => Ok(()),
     }
 }

@@ -100,6 +100,10 @@ pub enum FileFault {
          PRAGMA page_size = {found}; VACUUM'` on a copy of the backup, which then can be restored"
     )]
     PageSize { found: i64, backup: i64 },
+    #[error(
+        "{} is left of another file, and SQLite would take it for a part of this one; move it away", companion.display()
+    )]
+    Leftover { companion: PathBuf },
     #[error("it changed while it was read")]
     Changed,
     #[error("it was replaced again and again while it was read")]
@@ -134,7 +138,7 @@ impl FileFault {
             | Self::NameTaken { .. }
             | Self::PageSize { .. } => "file of another format",
             Self::NotWal { .. } => "journal mode is not WAL",
-            Self::NotAlone { .. } => "file in use",
+            Self::NotAlone { .. } | Self::Leftover { .. } => "file in use",
             Self::Unsteady | Self::Changed => "file replaced repeatedly",
             Self::Crowded | Self::Pool(_) => "no connection free",
             Self::Locked(_) => "file locked",

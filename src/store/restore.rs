@@ -74,7 +74,8 @@ pub fn restore(path: &Path, backup: &Path, options: Options) -> Result<Restored,
         return Err(at_backup(FileFault::Itself));
     }
     let staging = stage(backup).map_err(at_backup)?;
-    let scope = format!("all, from {}", backup.display());
+    let from = std::path::absolute(backup).map_err(|error| at_backup(error.into()))?;
+    let scope = format!("all, from {}", from.display());
     let replaced = if options.dry_run {
         look(&staging, path, options)
     } else {

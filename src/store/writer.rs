@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use rusqlite::{Connection, OpenFlags};
 
+use super::backup::refuse_leftovers;
 use super::import::Import;
 use super::{FileFault, StoreError, harden, schema};
 
@@ -19,7 +20,7 @@ const FILE_MODE: u32 = 0o660;
 /// Makes a new, empty file, or finds that `path` already is a sessile file and leaves it as it is.
 /// Returns whether a file was made.
 pub fn create(path: &Path) -> Result<bool, StoreError> {
-    if create_empty(path).map_err(|error| FileFault::from(error).at(path))? {
+    if create_empty(path).map_err(|fault| fault.at(path))? {
         return fill(path).map(|()| true).map_err(|fault| {
             // Nobody can have used the file yet: it is ours, and it was empty.
             let _ = std::fs::remove_file(path);
@@ -37,7 +38,10 @@ pub fn create(path: &Path) -> Result<bool, StoreError> {
 }
 
 /// Makes a file of no bytes, unless there is one of any kind. Returns whether it was made.
-pub(super) fn create_empty(path: &Path) -> std::io::Result<bool> {
+pub(super) fn create_empty(path: &Path) -> Result<bool, FileFault> {
+    if !path.try_exists()? {
+        refuse_leftovers(path)?;
+    }
     let opened = OpenOptions::new()
         .write(true)
         .create_new(true)
@@ -46,7 +50,7 @@ pub(super) fn create_empty(path: &Path) -> std::io::Result<bool> {
     match opened {
         Ok(_) => Ok(true),
         Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => Ok(false),
-        Err(error) => Err(error),
+        Err(error) => Err(error.into()),
     }
 }
 

@@ -242,7 +242,8 @@ fn the_audit_is_never_lost() {
             ("restore", 0)
         ]
     );
-    assert_eq!(rows[4].2, "all, from backup.db");
+    let from = sandbox.path("backup.db").canonicalize().unwrap();
+    assert_eq!(rows[4].2, format!("all, from {}", from.display()));
 }
 
 #[test]
@@ -367,6 +368,24 @@ fn a_file_of_others_is_not_replaced() {
             .unwrap()
             .starts_with("text")
     );
+}
+
+/// A WAL that is left of a file that is gone would be read as the new one's.
+#[test]
+fn nothing_is_made_beside_a_stale_wal() {
+    let sandbox = prepared(3, 5);
+    fs::remove_file(sandbox.database()).unwrap();
+    let stale = sandbox.write("sessile.db-wal", "stale");
+    for args in [&["restore", "backup.db"][..], &["init"]] {
+        let error = sandbox.run(args).failed(4);
+        assert!(
+            error.contains("sessile.db-wal is left of another file"),
+            "{error}"
+        );
+        assert!(!sandbox.database().exists());
+    }
+    fs::remove_file(stale).unwrap();
+    sandbox.run(&["restore", "backup.db"]).ok();
 }
 
 /// Files that others made, and files of other shapes than those that this program makes.
