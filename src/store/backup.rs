@@ -116,7 +116,7 @@ pub(super) fn refuse_leftovers(path: &Path) -> Result<(), FileFault> {
     }
 }
 
-fn is_full(fault: &FileFault) -> bool {
+pub(super) fn is_full(fault: &FileFault) -> bool {
     matches!(
         fault,
         FileFault::Sqlite(error)

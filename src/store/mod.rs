@@ -104,6 +104,10 @@ pub enum FileFault {
         "{} is left of another file, and SQLite would take it for a part of this one; move it away", companion.display()
     )]
     Leftover { companion: PathBuf },
+    #[error(
+        "there is no room for a private copy of it in the folder for temporary files; name another by SQLITE_TMPDIR"
+    )]
+    NoRoom,
     #[error("it changed while it was read")]
     Changed,
     #[error("it was replaced again and again while it was read")]
@@ -142,6 +146,7 @@ impl FileFault {
             Self::Unsteady | Self::Changed => "file replaced repeatedly",
             Self::Crowded | Self::Pool(_) => "no connection free",
             Self::Locked(_) => "file locked",
+            Self::NoRoom => "disk full",
             Self::Sqlite(_) | Self::Task(_) => "query failed",
         }
     }

@@ -18,7 +18,7 @@ use rusqlite::{Connection, OpenFlags};
 
 use super::audit::{Entry, record};
 use super::backup::{
-    Depth, Lone, busy, check_integrity, copy_all, count, finish, is_same, sync_folder, uri,
+    Depth, Lone, busy, check_integrity, copy_all, count, finish, is_full, is_same, sync_folder, uri,
 };
 use super::reader::{prepare, read_only};
 use super::writer::{connect, create_empty};
@@ -99,7 +99,10 @@ fn stage(backup: &Path) -> Result<Connection, FileFault> {
         | OpenFlags::SQLITE_OPEN_URI;
     let mut staging = Connection::open_with_flags("", flags)?;
     staging.execute_batch("PRAGMA synchronous = OFF")?;
-    copy_all(&lone.connection, &mut staging)?;
+    copy_all(&lone.connection, &mut staging).map_err(|fault| match fault {
+        fault if is_full(&fault) => FileFault::NoRoom,
+        fault => fault,
+    })?;
     if !lone.is_unchanged() {
         return Err(FileFault::Changed);
     }
