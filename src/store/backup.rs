@@ -108,9 +108,9 @@ fn check_place(path: &Path, copy: &Path, replace: bool) -> Result<(), FileFault>
     refuse_leftovers(copy)
 }
 
-/// A new file must not come to stand beside these: what is in them would be taken for its newest commits.
+/// A new file must not come to stand beside a companion with contents: they would be taken for its newest commits.
 pub(super) fn refuse_leftovers(path: &Path) -> Result<(), FileFault> {
-    match companions(path).find(|companion| companion.exists()) {
+    match unfinished(path) {
         Some(companion) => Err(FileFault::Leftover { companion }),
         None => Ok(()),
     }

@@ -166,9 +166,14 @@ fn replace(
 
         schema::verify_for_writing(&live)?;
         // What was restored is in the file, and stays there whatever becomes of this: it only gives the space of the
-        // WAL back, unless a reader of long needs it.
+        // WAL back, unless a reader of long needs it. Writers wait for the second checkpoint, so the first, which
+        // nobody waits for, does the work.
         live.busy_timeout(CHECKPOINT_TIMEOUT)?;
-        let _ = live.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()));
+        for checkpoint in ["PASSIVE", "TRUNCATE"] {
+            let _ = live.query_row(&format!("PRAGMA wal_checkpoint({checkpoint})"), [], |_| {
+                Ok(())
+            });
+        }
         sync_folder(path)?;
         Ok(replaced)
     };

@@ -183,7 +183,7 @@ fn the_live_file_is_never_the_copy() {
 #[test]
 fn a_copy_is_put_beside_no_wal() {
     let sandbox = Sandbox::with_file();
-    for companion in ["copy.db-wal", "copy.db-shm", "copy.db-journal"] {
+    for companion in ["copy.db-wal", "copy.db-journal"] {
         let stale = sandbox.write(companion, "stale");
         let error = sandbox.run(&["backup", "--force", "copy.db"]).failed(4);
         assert!(error.contains(companion), "{error}");
