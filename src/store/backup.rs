@@ -240,7 +240,8 @@ pub fn companions(path: &Path) -> impl Iterator<Item = PathBuf> {
         .map(move |suffix| with_suffix(&real, suffix))
 }
 
-pub(super) fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
+/// The path with `suffix` behind its name.
+pub fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
     let mut name = OsString::from(path);
     name.push(suffix);
     name.into()

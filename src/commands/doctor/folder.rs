@@ -10,15 +10,15 @@ use nix::unistd::{Gid, Group, Uid, User};
 use rustix::fs::{statfs, statvfs};
 
 use super::report::{Report, quoted};
-use crate::store::backup::{companions, folder};
+use crate::store::backup::{companions, folder, with_suffix};
 
 /// A WAL of this size is kept from being checkpointed.
-const LONG_WAL: u64 = 64 << 20;
+const LONG_WAL: u64 = 64_000_000;
 
 /// With less free space than this, the next commits may fail.
-const LEAST_SPACE: u64 = 16 << 20;
+const LEAST_SPACE: u64 = 16_000_000;
 
-/// File systems that can't hold the file, or not for long, by their number in statfs(2) (<linux/magic.h>).
+/// File systems over a network, by their number in statfs(2) (<linux/magic.h>).
 const NETWORK: [(u32, &str); 9] = [
     (0x6969, "NFS"),
     (0x517B, "SMB"),
@@ -231,24 +231,18 @@ fn space(report: &mut Report, path: &Path, folder: &Path) {
 }
 
 fn wal(report: &mut Report, path: &Path) {
-    let wal = companions(path).find_map(|companion| {
-        let is_wal = companion.as_os_str().as_encoded_bytes().ends_with(b"-wal");
-        fs::metadata(&companion).ok().filter(|_| is_wal)
-    });
-    match wal.map(|wal| wal.len()) {
-        Some(length) if length > LONG_WAL => report.warning(
+    let wal = with_suffix(path, "-wal");
+    match fs::metadata(&wal).map(|wal| wal.len()) {
+        Ok(length) if length > LONG_WAL => report.warning(
             "wal",
             format!(
                 "{}: a reader of long, or a writer that never checkpoints, keeps it from beginning anew",
                 megabytes(length)
             ),
-            Some(format!(
-                "sqlite3 {} 'PRAGMA wal_checkpoint(TRUNCATE)'",
-                quoted(path)
-            )),
+            Some(format!("fuser -v {}", quoted(&wal))),
         ),
-        Some(length) => report.ok("wal", megabytes(length)),
-        None => report.ok("wal", "none, so nobody has the file open".to_owned()),
+        Ok(length) => report.ok("wal", megabytes(length)),
+        Err(_) => report.ok("wal", "none, so nobody has the file open".to_owned()),
     }
 }
 
