@@ -39,19 +39,19 @@ fn audit(sandbox: &Sandbox) -> Vec<(String, u32, String)> {
 #[test]
 fn running_servers_switch_at_once() {
     for snapshot in ["held", "per-query"] {
-        let sandbox = prepared(3_000, 5_000);
+        let sandbox = prepared(1_000, 2_000);
         sandbox.run(&["backup", "other.db"]).ok();
         sandbox.write(
             "sessile.toml",
             &format!("database.snapshot = \"{snapshot}\""),
         );
         let server = sandbox.serve(&[]);
-        let known = |count: u64| count == 3_000 || count == 5_000;
+        let known = |count: u64| count == 1_000 || count == 2_000;
         beside_callers(
             &server,
             |before, count| known(before) && known(count),
             || {
-                for (backup, sessions) in [("backup.db", 3_000), ("other.db", 5_000)].repeat(3) {
+                for (backup, sessions) in [("backup.db", 1_000), ("other.db", 2_000)].repeat(3) {
                     sandbox.run(&["restore", backup]).ok();
                     for _ in 0..20 {
                         assert_eq!(server.count("t", "u").json()["session_count"], sessions);
@@ -69,7 +69,7 @@ fn running_servers_switch_at_once() {
                 sandbox.run(&["restore", "backup.db"]).ok();
             },
         );
-        assert_eq!(server.count("t", "u").json()["session_count"], 3_000);
+        assert_eq!(server.count("t", "u").json()["session_count"], 1_000);
     }
 }
 
@@ -446,11 +446,11 @@ fn whatever_holds_the_same_can_be_restored_and_restored_into() {
 /// Killed at any moment, it has done all or nothing, and left nothing behind.
 #[test]
 fn a_killed_restore_has_done_all_or_nothing() {
-    let sandbox = prepared(20_000, 30_000);
+    let sandbox = prepared(5_000, 8_000);
     let before = names(&sandbox);
     let server = sandbox.serve(&[]);
-    let known = |count: u64| count == 20_000 || count == 30_000;
-    let (mut killed, mut delay) = (0, std::time::Duration::from_millis(20));
+    let known = |count: u64| count == 5_000 || count == 8_000;
+    let (mut killed, mut delay) = (0, std::time::Duration::from_millis(5));
     beside_callers(
         &server,
         |before, count| known(before) && known(count),
@@ -474,7 +474,7 @@ fn a_killed_restore_has_done_all_or_nothing() {
         },
     );
     assert!(killed > 3, "killed {killed} times");
-    assert_eq!(server.count("t", "u").json()["session_count"], 20_000);
+    assert_eq!(server.count("t", "u").json()["session_count"], 5_000);
     let companions = |name: &String| name.ends_with("-wal") || name.ends_with("-shm");
     let after: Vec<String> = names(&sandbox)
         .into_iter()
