@@ -16,8 +16,8 @@ pub struct Cli {
 }
 
 const EXIT_CODES: &str = "\
-Exit codes: 0 done; 1 a negative finding (check: no active session); 2 usage or other trouble;
-3 configuration; 4 data file; 5 address.";
+Exit codes: 0 done; 1 a negative finding (check: no active session; doctor: unfit);
+2 usage or other trouble; 3 configuration; 4 data file; 5 address.";
 
 #[derive(Debug, Subcommand)]
 pub enum Command {
@@ -31,14 +31,16 @@ Examples:
   sessile serve --listen 127.0.0.1:0         on a free port, which the ready line tells")]
     Serve(Serve),
 
-    /// Make a new, empty data file
+    /// Make a new, empty data file, or bring an old one up to this program's format
     ///
-    /// A file that is one already is left as it is.
-    #[command(after_help = "Example:\n  sessile init --database sessions.db")]
-    Init {
-        #[command(flatten)]
-        common: Common,
-    },
+    /// A file that is one already is left as it is. With --upgrade, a file of an older format is brought up in one
+    /// transaction, after a backup beside it: SESSIONS.db.format-1.backup. Nothing else ever changes a file's format.
+    #[command(after_help = "\
+Examples:
+  sessile init --database sessions.db
+  sessile init --upgrade --dry-run
+  sessile init --upgrade")]
+    Init(Init),
 
     /// Take sessions from upstream's export or from NDJSON into the data file
     ///
@@ -61,11 +63,43 @@ Examples:
   sessile check --tenant acme -- --odd-user-id")]
     Check(Check),
 
+    /// Copy the data file, while everybody reads and writes
+    ///
+    /// The copy is the file of one moment. It is checked page by page, and gets its name only once it is whole and
+    /// on the disk. It holds personal data, and is for its owner alone to read.
+    #[command(after_help = "\
+Examples:
+  sessile backup /backup/sessions.db
+  sessile backup --force --json /backup/sessions.db")]
+    Backup(Backup),
+
+    /// Put a backup's contents into the data file, while servers run
+    ///
+    /// All of it is replaced in one transaction, which running servers switch over with; where there is no data file,
+    /// it is made. The backup itself is only read. Sessions that were revoked after the backup come back as active
+    /// unless --keep-revocations is given. The rows of the audit that the backup lacks are kept.
+    #[command(after_help = "\
+Examples:
+  sessile restore --dry-run /backup/sessions.db
+  sessile restore --keep-revocations /backup/sessions.db")]
+    Restore(Restore),
+
+    /// Find out whether everything is fit for `serve`: configuration, keys, file, folder, disk, clock and addresses
+    ///
+    /// Each finding comes with the command that mends it. Nothing is changed. Exits with 0 where all is fit, warnings
+    /// or not, and with 1 where something is not.
+    #[command(after_help = "\
+Examples:
+  sessile doctor
+  sessile doctor --quick --json")]
+    Doctor(Doctor),
+
     /// Show the effective configuration, with the source of each value and without secrets
-    Config {
-        #[command(flatten)]
-        common: Common,
-    },
+    #[command(after_help = "\
+Examples:
+  sessile config
+  sessile config --config /etc/sessile/sessile.toml --json")]
+    Config(ShowConfig),
 
     /// Manage API keys
     #[command(subcommand)]
@@ -158,14 +192,95 @@ pub struct Check {
     pub output: Output,
 }
 
+#[derive(Debug, Args)]
+pub struct Init {
+    #[command(flatten)]
+    pub common: Common,
+
+    /// Bring a file of an older format up to this program's
+    #[arg(long)]
+    pub upgrade: bool,
+
+    /// Do all of the upgrade but the backup and the commit
+    #[arg(long, requires = "upgrade")]
+    pub dry_run: bool,
+
+    #[command(flatten)]
+    pub output: Output,
+}
+
+#[derive(Debug, Args)]
+pub struct Backup {
+    #[command(flatten)]
+    pub common: Common,
+
+    /// The copy to make
+    #[arg(value_name = "COPY")]
+    pub copy: PathBuf,
+
+    /// Replace the file that is there
+    #[arg(long)]
+    pub force: bool,
+
+    #[command(flatten)]
+    pub output: Output,
+}
+
+#[derive(Debug, Args)]
+pub struct Restore {
+    #[command(flatten)]
+    pub common: Common,
+
+    /// The backup, as `sessile backup` makes them
+    #[arg(value_name = "BACKUP")]
+    pub backup: PathBuf,
+
+    /// Let sessions that the data file has as revoked stay so
+    #[arg(long)]
+    pub keep_revocations: bool,
+
+    /// Say what would come and go, and change nothing
+    #[arg(long)]
+    pub dry_run: bool,
+
+    #[command(flatten)]
+    pub output: Output,
+}
+
+#[derive(Debug, Args)]
+pub struct Doctor {
+    #[command(flatten)]
+    pub common: Common,
+
+    /// Don't compare each index with its table: faster, but an entry in the wrong place may be missed
+    #[arg(long)]
+    pub quick: bool,
+
+    #[command(flatten)]
+    pub output: Output,
+}
+
+#[derive(Debug, Args)]
+pub struct ShowConfig {
+    #[command(flatten)]
+    pub common: Common,
+
+    #[command(flatten)]
+    pub output: Output,
+}
+
 #[derive(Debug, Subcommand)]
 pub enum Key {
     /// Make a new key of 256 random bits
     ///
     /// The key itself is printed this once and kept nowhere. The lines for the configuration hold its SHA-256.
+    #[command(after_help = "Example:\n  sessile key new billing")]
     New {
         /// The key's name in logs: who will use it
         name: String,
+
+        #[command(flatten)]
+        output: Output,
     },
 }
 

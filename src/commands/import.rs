@@ -6,7 +6,7 @@ use std::path::Path;
 
 use anyhow::{Context, bail};
 
-use super::{Done, load, out};
+use super::{Done, load, out, warn};
 use crate::cli;
 use crate::exchange::{self, Fault, Place, Stop, quote};
 use crate::session::Session;
@@ -157,8 +157,4 @@ impl Tally {
             let _ = writeln!(stderr(), "{place}: {fault}");
         }
     }
-}
-
-fn warn(text: &str) {
-    let _ = writeln!(stderr(), "sessile: warning: {text}");
 }

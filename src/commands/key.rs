@@ -1,13 +1,20 @@
 //! `sessile key`: new API keys.
 
-use std::io::Write;
-
 use anyhow::bail;
+use serde::Serialize;
 
-use super::{Done, out};
+use super::{Done, say};
 use crate::api::auth::Digest;
+use crate::cli::Output;
 
-pub(super) fn new(name: &str) -> anyhow::Result<Done> {
+#[derive(Serialize)]
+struct NewKey<'a> {
+    name: &'a str,
+    key: &'a str,
+    sha256: String,
+}
+
+pub(super) fn new(name: &str, output: &Output) -> anyhow::Result<Done> {
     if !crate::config::is_key_name(name) {
         bail!(
             "found the name {name:?}; allowed: {}",
@@ -18,16 +25,23 @@ pub(super) fn new(name: &str) -> anyhow::Result<Done> {
     let mut bits = [0u8; 32];
     getrandom::fill(&mut bits)?;
     let key: String = bits.iter().map(|byte| format!("{byte:02x}")).collect();
-    let digest = Digest::of(key.as_bytes());
+    let made = NewKey {
+        name,
+        key: &key,
+        sha256: Digest::of(key.as_bytes()).to_string(),
+    };
     let quoted = serde_json::to_string(name)?; // visible ASCII is quoted alike in JSON and in TOML
-    writeln!(
-        out(),
-        "{key}\n\n\
-         # This is the key, shown this once: hand it to the caller, who sends it as X-API-Key.\n\
-         # These lines go into the configuration file:\n\n\
-         [[auth.keys]]\n\
-         name = {quoted}\n\
-         sha256 = \"{digest}\""
-    )?;
+    say(output, &made, |out| {
+        writeln!(
+            out,
+            "{key}\n\n\
+             # This is the key, shown this once: hand it to the caller, who sends it as X-API-Key.\n\
+             # These lines go into the configuration file:\n\n\
+             [[auth.keys]]\n\
+             name = {quoted}\n\
+             sha256 = \"{}\"",
+            made.sha256
+        )
+    })?;
     Ok(Done::Yes)
 }

@@ -1,10 +1,13 @@
 //! The commands, one verb a file, and what their ends mean to a shell.
 
+mod backup;
 mod check;
 mod config;
+mod doctor;
 mod import;
 mod init;
 mod key;
+mod restore;
 mod serve;
 
 use std::io::{self, Write};
@@ -29,11 +32,14 @@ enum Done {
 pub fn run(cli: Cli) -> ExitCode {
     let done = match cli.command {
         Command::Serve(args) => serve::run(&args),
-        Command::Init { common } => init::run(&common),
+        Command::Init(args) => init::run(&args),
         Command::Import(args) => import::run(&args),
         Command::Check(args) => check::run(&args),
-        Command::Config { common } => config::run(&common),
-        Command::Key(Key::New { name }) => key::new(&name),
+        Command::Backup(args) => backup::run(&args),
+        Command::Restore(args) => restore::run(&args),
+        Command::Doctor(args) => doctor::run(&args),
+        Command::Config(args) => config::run(&args),
+        Command::Key(Key::New { name, output }) => key::new(&name, &output),
     };
     match done {
         Ok(Done::Yes) => ExitCode::SUCCESS,
@@ -98,6 +104,11 @@ fn say(
     }
     out.flush()?;
     Ok(())
+}
+
+/// Says what deserves attention, beside what the command reports.
+fn warn(text: &str) {
+    let _ = writeln!(io::stderr(), "sessile: warning: {text}");
 }
 
 /// `1 session`, `3 sessions`.

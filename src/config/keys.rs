@@ -57,7 +57,18 @@ pub struct KeySpec {
 #[derive(Debug)]
 enum Secret {
     Known(Digest),
+    InClear { digest: Digest, guessable: bool },
     InFile(PathBuf),
+}
+
+/// What is allowed of a key and is not good all the same.
+#[derive(Debug)]
+pub struct Weakness {
+    /// The name of the key.
+    pub key: String,
+    pub found: String,
+    /// The file that too many may read.
+    pub readable: Option<PathBuf>,
 }
 
 /// Takes `auth.keys` out of the tree.
@@ -81,9 +92,10 @@ pub(super) fn take(walk: &mut Walk, root: &mut Table, mode: Mode) -> Vec<KeySpec
         });
         let in_clear = walk.take(&mut table, &KEY, |found| {
             let key = found.text()?;
-            check(key.as_bytes(), mode)
-                .ok()
-                .map(|()| Secret::Known(Digest::of(key.as_bytes())))
+            check(key.as_bytes(), mode).ok().map(|()| Secret::InClear {
+                digest: Digest::of(key.as_bytes()),
+                guessable: is_guessable(key.as_bytes()),
+            })
         });
         let tenants = walk.take(&mut table, &TENANTS, tenants);
         let not_after = walk.take(&mut table, &NOT_AFTER, |found| {
@@ -163,7 +175,7 @@ pub(super) fn load(config: &Config) -> Result<Keyring, Faults> {
     };
     for spec in &config.auth.keys {
         let digest = match &spec.secret {
-            Secret::Known(digest) => Ok(*digest),
+            Secret::Known(digest) | Secret::InClear { digest, .. } => Ok(*digest),
             Secret::InFile(path) => read(path, config.mode),
         };
         match digest {
@@ -212,6 +224,61 @@ pub(super) fn load(config: &Config) -> Result<Keyring, Faults> {
     } else {
         Err(Faults(faults))
     }
+}
+
+/// Looks at each key for more than [`load`] requires.
+pub(super) fn weaknesses(config: &Config) -> Vec<Weakness> {
+    let mut weaknesses = Vec::new();
+    let mut add = |key: &str, found: String, readable: Option<&Path>| {
+        weaknesses.push(Weakness {
+            key: key.to_owned(),
+            found,
+            readable: readable.map(Path::to_owned),
+        });
+    };
+    const GUESSABLE: &str = "it is made of very few different characters, which can be guessed";
+    for spec in &config.auth.keys {
+        let name = spec.name.as_str();
+        let guessable = match &spec.secret {
+            Secret::Known(_) => false,
+            Secret::InClear { guessable, .. } => {
+                let found = "it stands in clear in the configuration, where its sha256 would do";
+                add(name, found.to_owned(), None);
+                if let Origin::File(path) = &spec.origin
+                    && is_readable_by_all(path)
+                {
+                    let found = format!("everybody may read {}, where it stands", path.display());
+                    add(name, found, Some(path));
+                }
+                *guessable
+            }
+            Secret::InFile(path) => {
+                if is_readable_by_all(path) {
+                    let found = format!("everybody may read its file {}", path.display());
+                    add(name, found, Some(path));
+                }
+                std::fs::read(path).is_ok_and(|key| is_guessable(key.trim_ascii_end()))
+            }
+        };
+        if guessable {
+            add(name, GUESSABLE.to_owned(), None);
+        }
+    }
+    let variable = std::env::var_os(VARIABLE);
+    if variable.is_some_and(|value| is_guessable(value.as_encoded_bytes())) {
+        add(VARIABLE, GUESSABLE.to_owned(), None);
+    }
+    weaknesses
+}
+
+/// Whether a key can't be random: one of 32 random decimal digits has so few different ones once in a thousand.
+fn is_guessable(key: &[u8]) -> bool {
+    key.iter().collect::<HashSet<_>>().len() < 8
+}
+
+fn is_readable_by_all(path: &Path) -> bool {
+    use std::os::unix::fs::PermissionsExt;
+    std::fs::metadata(path).is_ok_and(|file| file.permissions().mode() & 0o004 != 0)
 }
 
 /// The digest of the key in a file, without the one newline that may end it.

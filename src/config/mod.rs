@@ -19,8 +19,8 @@ use figment::value::Value;
 use hyper::header::HeaderName;
 use thiserror::Error;
 
-pub use keys::{KEY_NAME_ALLOWED, KeySpec, is_key_name};
-pub use raw::{Fault, Origin, Setting};
+pub use keys::{KEY_NAME_ALLOWED, KeySpec, Weakness, is_key_name};
+pub use raw::{Fault, Origin, Setting, Shown};
 
 use crate::api::auth::Keyring;
 use crate::server::{Address, workers};
@@ -326,6 +326,11 @@ impl Config {
     /// Reads the key files and makes the keys that requests are compared with.
     pub fn keyring(&self) -> Result<Keyring, Faults> {
         keys::load(self)
+    }
+
+    /// What could be better about keys that are allowed.
+    pub fn key_weaknesses(&self) -> Vec<Weakness> {
+        keys::weaknesses(self)
     }
 }
 

@@ -16,6 +16,9 @@ pub(super) const ENV_PREFIX: &str = "SESSILE_";
 /// The name that marks the command line's values in figment.
 const FLAG: &str = "command line";
 
+/// What stands for a secret.
+const HIDDEN: &str = "(hidden)";
+
 /// Where a value came from.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Origin {
@@ -61,9 +64,16 @@ impl fmt::Display for Fault {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Setting {
     pub key: String,
-    /// As TOML; `None` where nothing is set.
-    pub value: Option<String>,
+    /// `None` where nothing is set.
+    pub value: Option<Shown>,
     pub origin: Origin,
+}
+
+/// A value without its secret, in the two ways it is told.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Shown {
+    pub toml: String,
+    pub json: serde_json::Value,
 }
 
 /// A key: its name, which may have dots, and the values it takes, in words.
@@ -208,9 +218,15 @@ impl Walk {
             });
         }
         let shown = if key.secret {
-            "(hidden)".to_owned()
+            Shown {
+                toml: HIDDEN.to_owned(),
+                json: HIDDEN.into(),
+            }
         } else {
-            found.describe()
+            Shown {
+                toml: found.describe(),
+                json: found.json(),
+            }
         };
         self.settings.push(Setting {
             key: path,
@@ -447,6 +463,21 @@ impl Found<'_> {
         match &self.variable {
             Some(text) => format!("{text:?}"),
             None => describe(self.value),
+        }
+    }
+
+    /// The value with its type; a variable's is a text unless it is written as a number or a truth is.
+    fn json(&self) -> serde_json::Value {
+        let typed = serde_json::to_value(self.value).unwrap_or_default();
+        match (&self.variable, self.instant()) {
+            (Some(text), _)
+                if serde_json::from_str(text)
+                    .is_ok_and(|read: serde_json::Value| read == typed) =>
+            {
+                typed
+            }
+            (_, Some(text)) => text.into(),
+            (_, None) => typed,
         }
     }
 

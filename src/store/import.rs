@@ -5,6 +5,7 @@ use std::path::Path;
 
 use rusqlite::{Connection, Transaction, TransactionBehavior};
 
+use super::audit::{Entry, record};
 use super::{FileFault, StoreError};
 use crate::session::Session;
 use crate::time::Timestamp;
@@ -17,6 +18,8 @@ pub struct Import<'w> {
     newest_row: i64,
     /// The rows from before the import that this input has replaced.
     replaced: HashSet<i64>,
+    /// How many sessions were put.
+    sessions: u64,
 }
 
 /// What became of a session that was put.
@@ -42,14 +45,18 @@ impl<'w> Import<'w> {
             transaction,
             newest_row,
             replaced: HashSet::new(),
+            sessions: 0,
         })
     }
 
     /// Writes one session. It replaces the row with its tenant and id, every column, except that an ended
     /// session stays ended: of the two ends the earlier holds, with its reason.
     pub fn put(&mut self, session: &Session) -> Result<Put, StoreError> {
-        self.insert_or_replace(session)
-            .map_err(|error| FileFault::from(error).at(self.path))
+        let put = self
+            .insert_or_replace(session)
+            .map_err(|error| FileFault::from(error).at(self.path))?;
+        self.sessions += u64::from(matches!(put, Put::New | Put::Replaced));
+        Ok(put)
     }
 
     fn insert_or_replace(&mut self, session: &Session) -> rusqlite::Result<Put> {
@@ -80,8 +87,14 @@ impl<'w> Import<'w> {
     }
 
     pub fn commit(self) -> Result<(), StoreError> {
-        self.transaction
-            .commit()
+        let entry = Entry {
+            command: "import",
+            scope: "sessions of an input",
+            tenant: None,
+            sessions: self.sessions,
+        };
+        record(&self.transaction, &entry)
+            .and_then(|()| self.transaction.commit())
             .map_err(|error| FileFault::from(error).at(self.path))
     }
 }

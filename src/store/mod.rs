@@ -5,15 +5,24 @@
 //! - [`lane`]: a worker's own connection of that pool, for the counts that take microseconds.
 //! - [`place`]: what the path of the file leads to, and whether it still does.
 //! - [`direct`]: a worker's count past rusqlite, and whether anybody has committed since. [`mapped`]: how it reads
-//!   pages. These two have unsafe code, and no other file has.
+//!   pages. These two have unsafe code.
 //! - [`writer`]: the one read-write connection of a command. [`import`]: how sessions get in by it.
+//! - [`audit`]: what the commands changed, told by themselves.
+//! - [`backup`]: copies of the file, and what reads them. [`restore`]: a copy back into the file.
+//! - [`health`]: what is wrong with a file.
+//! - [`migrations`]: files of older formats brought up to this program's.
 
+pub mod audit;
+pub mod backup;
 mod direct;
+pub mod health;
 pub mod import;
 pub mod lane;
 mod mapped;
+pub mod migrations;
 mod place;
 pub mod reader;
+pub mod restore;
 pub mod schema;
 pub mod writer;
 
@@ -45,6 +54,8 @@ pub enum FileFault {
     Unopenable(#[source] rusqlite::Error),
     #[error("it is not a SQLite database")]
     NotSqlite,
+    #[error("it is damaged: {found}; `sessile restore BACKUP` puts a backup in its place")]
+    Damaged { found: String },
     #[error("it is an empty database; `sessile init` makes a new file where there is none")]
     Empty,
     #[error(
@@ -60,6 +71,15 @@ pub enum FileFault {
     )]
     Older { found: i32, known: i32 },
     #[error(
+        "its format is {found}, which is older than the format {known} of this program; \
+         `sessile init --upgrade --database COPY` brings up a copy of it, which then can be restored"
+    )]
+    OlderBackup { found: i32, known: i32 },
+    #[error(
+        "it has a {object} of its owner's, a name that format {format} needs; rename that one first"
+    )]
+    NameTaken { object: &'static str, format: i32 },
+    #[error(
         "its {object} is not that of schema.sql; make a new file with `sessile init` and import the sessions into it"
     )]
     Misshapen { object: &'static str },
@@ -68,6 +88,30 @@ pub enum FileFault {
          run `sqlite3 FILE 'PRAGMA journal_mode = WAL'`"
     )]
     NotWal { found: String },
+    #[error("it exists already; --force replaces it")]
+    Exists,
+    #[error("it is the data file itself; name another path")]
+    Itself,
+    #[error(
+        "beside it stands {}, so it is in use, or was copied while it was; \
+         `sessile backup --database FILE COPY` makes a copy of it that stands alone", companion.display()
+    )]
+    NotAlone { companion: PathBuf },
+    #[error(
+        "its pages have {found} bytes and those of the backup {backup}; run `sqlite3 COPY 'PRAGMA journal_mode = DELETE; \
+         PRAGMA page_size = {found}; VACUUM'` on a copy of the backup, which then can be restored"
+    )]
+    PageSize { found: i64, backup: i64 },
+    #[error(
+        "{} is left of another file, and SQLite would take it for a part of this one; move it away", companion.display()
+    )]
+    Leftover { companion: PathBuf },
+    #[error(
+        "there is no room for a private copy of it in the folder for temporary files; name another by SQLITE_TMPDIR"
+    )]
+    NoRoom,
+    #[error("it changed while it was read")]
+    Changed,
     #[error("it was replaced again and again while it was read")]
     Unsteady,
     #[error("all connections to it were busy for too long")]
@@ -89,15 +133,22 @@ impl FileFault {
     pub fn summary(&self) -> &'static str {
         match self {
             Self::Missing => "file missing",
-            Self::InTheWay => "file exists",
+            Self::InTheWay | Self::Exists | Self::Itself => "file exists",
+            Self::Damaged { .. } => "file damaged",
             Self::Unopenable(_) | Self::Io(_) => "file can't be opened",
             Self::NotSqlite => "not a SQLite database",
             Self::Empty | Self::Foreign { .. } | Self::Misshapen { .. } => "not a sessile file",
-            Self::Newer { .. } | Self::Older { .. } => "file of another format",
+            Self::Newer { .. }
+            | Self::Older { .. }
+            | Self::OlderBackup { .. }
+            | Self::NameTaken { .. }
+            | Self::PageSize { .. } => "file of another format",
             Self::NotWal { .. } => "journal mode is not WAL",
-            Self::Unsteady => "file replaced repeatedly",
+            Self::NotAlone { .. } | Self::Leftover { .. } => "file in use",
+            Self::Unsteady | Self::Changed => "file replaced repeatedly",
             Self::Crowded | Self::Pool(_) => "no connection free",
             Self::Locked(_) => "file locked",
+            Self::NoRoom => "disk full",
             Self::Sqlite(_) | Self::Task(_) => "query failed",
         }
     }
@@ -125,6 +176,9 @@ impl From<rusqlite::Error> for FileFault {
         use rusqlite::ErrorCode as Code;
         match error.sqlite_error_code() {
             Some(Code::NotADatabase) => Self::NotSqlite,
+            Some(Code::DatabaseCorrupt) => Self::Damaged {
+                found: error.to_string(),
+            },
             Some(Code::CannotOpen | Code::PermissionDenied | Code::ReadOnly) => {
                 Self::Unopenable(error)
             }

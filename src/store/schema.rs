@@ -44,6 +44,35 @@ pub fn verify_for_writing(connection: &Connection) -> Result<(), FileFault> {
 
 /// Checks that the file behind `connection` is one that answers may be given from.
 pub fn verify(connection: &Connection) -> Result<(), FileFault> {
+    verify_current(connection)?;
+    let journal_mode: String =
+        connection.pragma_query_value(None, "journal_mode", |row| row.get(0))?;
+    if journal_mode != "wal" {
+        return Err(FileFault::NotWal {
+            found: journal_mode,
+        });
+    }
+    Ok(())
+}
+
+/// Checks that a file that is only to be copied has all that a file of ours has, whatever its journal mode.
+pub(super) fn verify_for_copying(connection: &Connection) -> Result<(), FileFault> {
+    verify_current(connection)?;
+    verify_objects(connection, &WRITTEN)
+}
+
+fn verify_current(connection: &Connection) -> Result<(), FileFault> {
+    match format(connection)? {
+        FORMAT => verify_objects(connection, &READ),
+        found => Err(FileFault::Older {
+            found,
+            known: FORMAT,
+        }),
+    }
+}
+
+/// The format of the file behind `connection`, if it is one of ours that this program knows.
+pub(super) fn format(connection: &Connection) -> Result<i32, FileFault> {
     let application_id = number(connection, "application_id")?;
     if application_id != APPLICATION_ID {
         let objects: i64 =
@@ -58,29 +87,15 @@ pub fn verify(connection: &Connection) -> Result<(), FileFault> {
         });
     }
     match number(connection, "user_version")? {
-        FORMAT => {}
-        found if found > FORMAT => {
-            return Err(FileFault::Newer {
-                found,
-                known: FORMAT,
-            });
-        }
-        found => {
-            return Err(FileFault::Older {
-                found,
-                known: FORMAT,
-            });
-        }
+        found if found > FORMAT => Err(FileFault::Newer {
+            found,
+            known: FORMAT,
+        }),
+        found if found < 1 => Err(FileFault::Misshapen {
+            object: "user_version",
+        }),
+        found => Ok(found),
     }
-    verify_objects(connection, &READ)?;
-    let journal_mode: String =
-        connection.pragma_query_value(None, "journal_mode", |row| row.get(0))?;
-    if journal_mode != "wal" {
-        return Err(FileFault::NotWal {
-            found: journal_mode,
-        });
-    }
-    Ok(())
 }
 
 fn verify_objects(connection: &Connection, objects: &[&'static str]) -> Result<(), FileFault> {

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use rusqlite::{Connection, OpenFlags};
 
+use super::backup::refuse_leftovers;
 use super::import::Import;
 use super::{FileFault, StoreError, harden, schema};
 
@@ -19,28 +20,37 @@ const FILE_MODE: u32 = 0o660;
 /// Makes a new, empty file, or finds that `path` already is a sessile file and leaves it as it is.
 /// Returns whether a file was made.
 pub fn create(path: &Path) -> Result<bool, StoreError> {
-    match OpenOptions::new()
-        .write(true)
-        .create_new(true)
-        .mode(FILE_MODE)
-        .open(path)
-    {
-        Ok(_) => fill(path).map(|()| true).map_err(|fault| {
+    if create_empty(path).map_err(|fault| fault.at(path))? {
+        return fill(path).map(|()| true).map_err(|fault| {
             // Nobody can have used the file yet: it is ours, and it was empty.
             let _ = std::fs::remove_file(path);
             fault.at(path)
-        }),
-        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {
-            match Writer::open(path) {
-                Ok(_) => Ok(false),
-                Err(StoreError {
-                    fault: FileFault::Empty | FileFault::NotSqlite | FileFault::Foreign { .. },
-                    ..
-                }) => Err(FileFault::InTheWay.at(path)),
-                Err(other) => Err(other),
-            }
-        }
-        Err(error) => Err(FileFault::from(error).at(path)),
+        });
+    }
+    match Writer::open(path) {
+        Ok(_) => Ok(false),
+        Err(StoreError {
+            fault: FileFault::Empty | FileFault::NotSqlite | FileFault::Foreign { .. },
+            ..
+        }) => Err(FileFault::InTheWay.at(path)),
+        Err(other) => Err(other),
+    }
+}
+
+/// Makes a file of no bytes, unless there is one of any kind. Returns whether it was made.
+pub(super) fn create_empty(path: &Path) -> Result<bool, FileFault> {
+    if !path.try_exists()? {
+        refuse_leftovers(path)?;
+    }
+    let opened = OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(FILE_MODE)
+        .open(path);
+    match opened {
+        Ok(_) => Ok(true),
+        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => Ok(false),
+        Err(error) => Err(error.into()),
     }
 }
 
@@ -63,14 +73,8 @@ impl Writer {
     }
 
     fn connect(path: &Path) -> Result<Self, FileFault> {
-        if !path.try_exists()? {
-            return Err(FileFault::Missing);
-        }
-        let connection = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
-        connection.busy_timeout(BUSY_TIMEOUT)?;
-        harden(&connection)?;
+        let connection = connect(path)?;
         schema::verify_for_writing(&connection)?;
-        connection.pragma_update(None, "synchronous", "FULL")?;
         Ok(Self {
             path: path.to_owned(),
             connection,
@@ -82,4 +86,16 @@ impl Writer {
         let Self { path, connection } = self;
         Import::begin(path, connection).map_err(|error| FileFault::from(error).at(path))
     }
+}
+
+/// A read-write connection to whatever file is there. Its commits survive a power cut.
+pub(super) fn connect(path: &Path) -> Result<Connection, FileFault> {
+    if !path.try_exists()? {
+        return Err(FileFault::Missing);
+    }
+    let connection = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
+    connection.busy_timeout(BUSY_TIMEOUT)?;
+    harden(&connection)?;
+    connection.pragma_update(None, "synchronous", "FULL")?;
+    Ok(connection)
 }

@@ -30,6 +30,22 @@ fn the_defaults_are_shown() {
 }
 
 #[test]
+fn programs_get_each_value_with_its_type() {
+    let sandbox = Sandbox::new();
+    sandbox.write(
+        "sessile.toml",
+        "server.listen = [\"127.0.0.1:0\"]\n[[auth.keys]]\nname = \"billing\"\nnot_after = 2027-01-01T00:00:00Z\n\
+         key = \"a-key-for-tests-of-32-characters\"\n",
+    );
+    let mut command = sandbox.command(&["config", "--json"]);
+    command
+        .env("SESSILE_DATABASE__POOL_SIZE", "7")
+        .env("SESSILE_SERVICE__NAME", "007");
+    let printed = Ended::from(command.output().unwrap()).ok();
+    insta::assert_snapshot!(printed.replace("},{", "},\n{"));
+}
+
+#[test]
 fn flags_win_over_variables_over_the_file_over_defaults() {
     let sandbox = Sandbox::new();
     sandbox.write(

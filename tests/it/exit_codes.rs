@@ -161,6 +161,24 @@ fn an_address_in_use_is_5() {
     assert!(error.contains(&sentence), "{error}");
 }
 
+/// The README and the help of the program tell the same, in the same words.
+#[test]
+fn exit_codes_are_documented_alike() {
+    let help = Sandbox::new().run(&["--help"]).ok();
+    let (_, help) = help.split_once("Exit codes: ").unwrap();
+    let help = help.split_whitespace().collect::<Vec<_>>().join(" ");
+    let readme = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/README.md")).unwrap();
+    let (_, readme) = readme.split_once("## Exit codes").unwrap();
+    for code in 0..=5 {
+        let (_, meaning) = help.split_once(&format!("{code} ")).unwrap();
+        let meaning = meaning.split([';', '.', '(']).next().unwrap().trim();
+        let row = readme
+            .lines()
+            .find(|line| line.starts_with(&format!("| {code} | {meaning}")));
+        assert!(row.is_some(), "{code} {meaning}");
+    }
+}
+
 #[test]
 fn usage_is_2() {
     let sandbox = Sandbox::new();
@@ -175,6 +193,8 @@ fn usage_is_2() {
         &["key", "new", ""],
         &["key", "new", "a b"],
         &["serve", "--demo", "--database", "x"],
+        &["backup"],
+        &["restore"],
     ] {
         assert!(!sandbox.run(args).failed(2).is_empty());
     }
@@ -260,6 +280,19 @@ fn a_new_key_works_and_is_shown_once() {
     assert_eq!(
         server.ask(&crate::support::question("u", &fields)).status,
         200
+    );
+}
+
+#[test]
+fn a_new_key_is_told_to_programs() {
+    let sandbox = Sandbox::new();
+    let printed = sandbox.run(&["key", "new", "--json", "login"]).ok();
+    let made: serde_json::Value = serde_json::from_str(&printed).unwrap();
+    let key = made["key"].as_str().unwrap();
+    let digest = sessile::api::auth::Digest::of(key.as_bytes());
+    assert_eq!(
+        printed,
+        format!("{{\"name\":\"login\",\"key\":\"{key}\",\"sha256\":\"{digest}\"}}\n")
     );
 }
 

@@ -508,3 +508,47 @@ fn a_line_over_a_mebibyte_is_a_fault_of_its_own() {
         "{error}"
     );
 }
+
+/// The rows of the audit, without their instants.
+fn audit(sandbox: &Sandbox) -> Vec<(String, String, Option<String>, i64)> {
+    let connection = sandbox.sqlite();
+    let mut select = connection
+        .prepare("SELECT os_user, command, tenant_id, sessions FROM sessile_audit ORDER BY id")
+        .unwrap();
+    let row = |row: &rusqlite::Row<'_>| {
+        Ok((
+            row.get_unwrap(0),
+            row.get_unwrap(1),
+            row.get_unwrap(2),
+            row.get_unwrap(3),
+        ))
+    };
+    select
+        .query_map([], row)
+        .unwrap()
+        .map(Result::unwrap)
+        .collect()
+}
+
+#[test]
+fn an_import_that_was_committed_is_in_the_audit() {
+    let sandbox = Sandbox::with_file();
+    import(&sandbox, "{}").failed(2);
+    sandbox
+        .run_with_input(
+            &["import", "--dry-run", "-"],
+            session(r#""expires_in":"1h""#).as_bytes(),
+        )
+        .ok();
+    assert_eq!(audit(&sandbox), []);
+    import(&sandbox, &session(r#""expires_in":"1h""#)).ok();
+    let user = std::process::Command::new("id")
+        .arg("-run")
+        .output()
+        .unwrap();
+    let user = String::from_utf8(user.stdout)
+        .unwrap()
+        .trim_end()
+        .to_owned();
+    assert_eq!(audit(&sandbox), [(user, "import".to_owned(), None, 1)]);
+}

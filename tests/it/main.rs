@@ -7,14 +7,19 @@
 #![allow(unreachable_pub, reason = "one binary, which nobody can reach into")]
 
 mod architecture;
+mod backup;
+mod callers;
 mod config;
+mod doctor;
 mod exit_codes;
 mod import;
 mod operation;
 mod predicate;
 mod problems;
+mod restore;
 mod schema;
 mod serve;
 mod snapshot;
 mod support;
+mod upgrade;
 mod vectors;

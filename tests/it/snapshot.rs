@@ -2,12 +2,11 @@
 //! always; and that they hold nobody up.
 
 use std::fs;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread;
 use std::time::Instant;
 
 use rusqlite::Connection;
 
+use crate::callers;
 use crate::support::{KEY, PATIENCE, Sandbox, Server, question};
 
 const FIELDS: [(&str, &str); 2] = [("X-API-Key", KEY), ("X-Tenant-ID", "t")];
@@ -30,34 +29,9 @@ fn insert(connection: &Connection, id: &str) {
         .unwrap();
 }
 
-/// Runs `work` while four callers ask about the same user without a pause; none of them may ever see a count go
-/// back, and none may see an error.
+/// Beside callers none of whom may ever see a count go back.
 fn beside_callers(server: &Server, work: impl FnOnce()) {
-    let done = AtomicBool::new(false);
-    thread::scope(|scope| {
-        for _ in 0..4 {
-            scope.spawn(|| {
-                let mut connection = server.connect();
-                let mut last = 0;
-                while !done.load(Ordering::Relaxed) {
-                    let response = connection.ask(&question("u", &FIELDS));
-                    assert_eq!(response.status, 200, "{response:?}");
-                    let count = response.json()["session_count"].as_u64().unwrap();
-                    assert!(count >= last, "{last} became {count}");
-                    last = count;
-                }
-            });
-        }
-        // The callers stop even if the work panics.
-        struct Stop<'d>(&'d AtomicBool);
-        impl Drop for Stop<'_> {
-            fn drop(&mut self) {
-                self.0.store(true, Ordering::Relaxed);
-            }
-        }
-        let _stop = Stop(&done);
-        work();
-    });
+    callers::beside_callers(server, |before, count| count >= before, work);
 }
 
 /// No answer is older than its commit, on any worker, whatever else the writers do to the WAL.
