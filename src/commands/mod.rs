@@ -2,6 +2,7 @@
 
 mod check;
 mod config;
+mod export;
 mod import;
 mod init;
 mod key;
@@ -31,6 +32,7 @@ pub fn run(cli: Cli) -> ExitCode {
         Command::Serve(args) => serve::run(&args),
         Command::Init { common } => init::run(&common),
         Command::Import(args) => import::run(&args),
+        Command::Export(args) => export::run(&args),
         Command::Check(args) => check::run(&args),
         Command::Config { common } => config::run(&common),
         Command::Key(Key::New { name }) => key::new(&name),

@@ -6,13 +6,16 @@
 //! - [`place`]: what the path of the file leads to, and whether it still does.
 //! - [`wal_index`]: whether anybody has committed since; the one file with unsafe code.
 //! - [`writer`]: the one read-write connection of a command. [`import`]: how sessions get in by it.
+//! - [`progress`]: how far an import in parts has come. [`rows`]: all sessions, for an export.
 //! - [`audit`]: what the commands changed, told by themselves.
 
 pub mod audit;
 pub mod import;
 pub mod lane;
 mod place;
+pub mod progress;
 pub mod reader;
+pub mod rows;
 pub mod schema;
 mod wal_index;
 pub mod writer;
@@ -68,6 +71,14 @@ pub enum FileFault {
          run `sqlite3 FILE 'PRAGMA journal_mode = WAL'`"
     )]
     NotWal { found: String },
+    #[error(
+        "{column} of the session {session:?} of tenant {tenant:?} is not text in UTF-8; put it right with SQL"
+    )]
+    NotText {
+        column: String,
+        tenant: String,
+        session: String,
+    },
     #[error("it was replaced again and again while it was read")]
     Unsteady,
     #[error("all connections to it were busy for too long")]
@@ -98,7 +109,7 @@ impl FileFault {
             Self::Unsteady => "file replaced repeatedly",
             Self::Crowded | Self::Pool(_) => "no connection free",
             Self::Locked(_) => "file locked",
-            Self::Sqlite(_) | Self::Task(_) => "query failed",
+            Self::Sqlite(_) | Self::Task(_) | Self::NotText { .. } => "query failed",
         }
     }
 

@@ -9,7 +9,9 @@
 mod architecture;
 mod config;
 mod exit_codes;
+mod export;
 mod import;
+mod import_csv;
 mod operation;
 mod predicate;
 mod problems;
