@@ -6,6 +6,7 @@ use std::io::{self, BufReader, Cursor, Read};
 use serde::de::{Deserializer, IgnoredAny, MapAccess, Visitor};
 use serde_json::error::Category;
 
+use super::fields::Field;
 use super::record::TextSeed;
 use super::{Format, Names, Notes, Settings, Sink, Stop, lines, table, upstream};
 
@@ -66,8 +67,19 @@ fn format(head: &[u8], settings: &Settings) -> Format {
         Some(b'{') if settings.is_following() => Format::Ndjson,
         Some(b'{') if is_export(head, &settings.names) => Format::Upstream,
         Some(b'{') => Format::Ndjson,
+        // A new writer's first line may be a bad one among sessions; what is no header must not cost all the rest.
+        Some(_) if settings.is_following() && !is_header(head, &settings.names) => Format::Ndjson,
         Some(_) => Format::Csv,
     }
+}
+
+/// Whether the first line has a column for ids.
+fn is_header(head: &[u8], names: &Names) -> bool {
+    let line = head.trim_ascii_start().split(|byte| *byte == b'\n').next();
+    let id = names.of(Field::Id).as_bytes();
+    line.unwrap_or_default()
+        .split(|byte| *byte == b',')
+        .any(|cell| cell.trim_ascii() == id || cell.trim_ascii() == [b"\"", id, b"\""].concat())
 }
 
 /// Whether the input is an export rather than a session a line: its first line is an object with `sessions`, or

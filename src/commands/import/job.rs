@@ -61,9 +61,9 @@ pub(super) struct Job<'w> {
     pub(super) skipped: Option<Skipped>,
     pub(super) bar: Bar,
     pub(super) tally: Tally,
-    /// Since when a transaction is open, and how many records are in it.
-    pub(super) begun: Option<Instant>,
+    /// The number of records since the last commit, and when the first of them came.
     pub(super) pending: u64,
+    pub(super) begun: Option<Instant>,
 }
 
 impl Job<'_> {
@@ -165,6 +165,7 @@ impl Job<'_> {
         self.parts.note(session.as_ref())?;
         if !was_done {
             self.pending += 1;
+            self.begun.get_or_insert_with(Instant::now);
             match &session {
                 Some(session) if faults.is_empty() => {
                     self.tally.ended += u64::from(session.revoked_at.is_some());
@@ -193,7 +194,6 @@ impl Job<'_> {
             self.import.forget_ids();
         }
         let put = self.import.put(session)?;
-        self.begun.get_or_insert_with(Instant::now);
         match put {
             Put::New => self.tally.new += 1,
             Put::Replaced => self.tally.replaced += 1,
@@ -207,13 +207,21 @@ impl Job<'_> {
         if matches!(self.plan.how, How::Parts(_)) {
             self.parts.store(&mut self.import, self.plan.now)?;
         }
-        self.commit_as_it_is()
+        if self.import.is_open() {
+            self.commit_as_it_is()
+        } else {
+            self.flush()
+        }
+    }
+
+    /// What was put aside is in its file before the rest is committed.
+    fn flush(&mut self) -> anyhow::Result<()> {
+        (self.begun, self.pending) = (None, 0);
+        self.skipped.as_mut().map_or(Ok(()), Skipped::flush)
     }
 
     fn commit_as_it_is(&mut self) -> anyhow::Result<()> {
-        if let Some(skipped) = &mut self.skipped {
-            skipped.flush()?;
-        }
+        self.flush()?;
         let words = match (&self.plan.how, &self.plan.snapshot) {
             (_, Some(_)) => "a tenant's sessions, by a snapshot",
             (How::Whole, None) => "sessions of an input",
@@ -225,7 +233,6 @@ impl Job<'_> {
             tenant: self.plan.tenant.as_ref(),
         })?;
         self.parts.set_stored();
-        (self.begun, self.pending) = (None, 0);
         Ok(())
     }
 
@@ -238,10 +245,7 @@ impl Job<'_> {
             ));
         }
         if matches!(self.plan.how, How::Followed) {
-            return match self.import.is_open() {
-                true => self.commit(),
-                false => Ok(()),
-            };
+            return self.commit();
         }
         let more = self.tally.faults.saturating_sub(TOLD);
         if more > 0 {
