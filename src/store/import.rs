@@ -34,6 +34,8 @@ pub struct Import<'w> {
     transaction: Option<Transaction<'w>>,
     /// The rows that this input has made or replaced: a few bits each, however many there are.
     touched: RoaringTreemap,
+    /// As of which the numbers of these rows hold: VACUUM and a restore, which give rows other numbers, count it up.
+    schema_version: i64,
     /// How many sessions were changed.
     changed: u64,
     /// The row of the audit, once it is there.
@@ -62,6 +64,7 @@ impl<'w> Import<'w> {
             replace: connection.prepare(REPLACE)?,
             transaction: None,
             touched: RoaringTreemap::new(),
+            schema_version: schema_version(connection)?,
             changed: 0,
             audit: None,
         })
@@ -71,8 +74,8 @@ impl<'w> Import<'w> {
     /// session stays ended: of the two ends the earlier holds, with its reason.
     pub fn put(&mut self, session: &Session) -> Result<Put, StoreError> {
         self.begin()
-            .and_then(|()| self.insert_or_replace(session))
-            .map_err(|error| FileFault::from(error).at(self.path))
+            .and_then(|()| Ok(self.insert_or_replace(session)?))
+            .map_err(|fault| fault.at(self.path))
     }
 
     /// Notes a session that an earlier run of the same import has put, and says what is wrong with it, as
@@ -88,13 +91,16 @@ impl<'w> Import<'w> {
         self.touched.clear();
     }
 
-    fn begin(&mut self) -> rusqlite::Result<()> {
-        if self.transaction.is_none() {
-            self.transaction = Some(Transaction::new_unchecked(
-                self.connection,
-                TransactionBehavior::Immediate,
-            )?);
+    fn begin(&mut self) -> Result<(), FileFault> {
+        if self.transaction.is_some() {
+            return Ok(());
         }
+        let transaction =
+            Transaction::new_unchecked(self.connection, TransactionBehavior::Immediate)?;
+        if !self.touched.is_empty() && schema_version(self.connection)? != self.schema_version {
+            return Err(FileFault::Rebuilt);
+        }
+        self.transaction = Some(transaction);
         Ok(())
     }
 
@@ -159,8 +165,8 @@ impl<'w> Import<'w> {
         reason: &str,
     ) -> Result<u64, StoreError> {
         self.begin()
-            .and_then(|()| self.revoke_untouched(tenant, at, reason))
-            .map_err(|error| FileFault::from(error).at(self.path))
+            .and_then(|()| Ok(self.revoke_untouched(tenant, at, reason)?))
+            .map_err(|fault| fault.at(self.path))
     }
 
     fn revoke_untouched(
@@ -203,16 +209,21 @@ impl<'w> Import<'w> {
         now: Option<&Progress>,
     ) -> Result<bool, StoreError> {
         self.begin()
-            .and_then(|()| progress::store(self.connection, input, before, now))
-            .map_err(|error| FileFault::from(error).at(self.path))
+            .and_then(|()| Ok(progress::store(self.connection, input, before, now)?))
+            .map_err(|fault| fault.at(self.path))
     }
 
     /// Commits what was put, with its row of the audit.
     pub fn commit(&mut self, scope: Scope<'_>) -> Result<(), StoreError> {
         self.begin()
-            .and_then(|()| self.record(scope))
-            .and_then(|()| self.transaction.take().map_or(Ok(()), Transaction::commit))
-            .map_err(|error| FileFault::from(error).at(self.path))
+            .and_then(|()| Ok(self.record(scope)?))
+            .and_then(|()| {
+                Ok(self
+                    .transaction
+                    .take()
+                    .map_or(Ok(()), Transaction::commit)?)
+            })
+            .map_err(|fault| fault.at(self.path))
     }
 
     fn record(&mut self, scope: Scope<'_>) -> rusqlite::Result<()> {
@@ -229,6 +240,10 @@ impl<'w> Import<'w> {
         self.audit = Some(self.connection.last_insert_rowid());
         Ok(())
     }
+}
+
+fn schema_version(connection: &Connection) -> rusqlite::Result<i64> {
+    connection.pragma_query_value(None, "schema_version", |row| row.get(0))
 }
 
 const INSERT: &str = "\

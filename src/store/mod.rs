@@ -79,6 +79,11 @@ pub enum FileFault {
         tenant: String,
         session: String,
     },
+    #[error(
+        "it was rebuilt between two parts of an import, by VACUUM, a restore or a change of its schema; \
+         go on with `sessile import --resume`"
+    )]
+    Rebuilt,
     #[error("it was replaced again and again while it was read")]
     Unsteady,
     #[error("all connections to it were busy for too long")]
@@ -106,6 +111,7 @@ impl FileFault {
             Self::Empty | Self::Foreign { .. } | Self::Misshapen { .. } => "not a sessile file",
             Self::Newer { .. } | Self::Older { .. } => "file of another format",
             Self::NotWal { .. } => "journal mode is not WAL",
+            Self::Rebuilt => "file rebuilt",
             Self::Unsteady => "file replaced repeatedly",
             Self::Crowded | Self::Pool(_) => "no connection free",
             Self::Locked(_) => "file locked",
