@@ -2,15 +2,14 @@
 
 use std::fmt::Display;
 use std::fs::{File, OpenOptions};
-use std::io::{self, BufWriter, Write};
-use std::os::unix::fs::MetadataExt;
+use std::io::{BufWriter, Write};
 use std::path::Path;
 
 use anyhow::{Context, bail};
 use serde::Serialize;
 use tempfile::NamedTempFile;
 
-use super::{Done, load, out, say, sessions};
+use super::{Done, is_same_file, load, out, say, sessions};
 use crate::cli;
 use crate::exchange;
 use crate::store::rows::{self, Of, Stop};
@@ -65,7 +64,7 @@ fn write(
 /// Writes a file that is there whole or, where anything goes wrong, as it was before.
 fn write_file(args: &cli::Export, database: &Path, file: &Path) -> anyhow::Result<u64> {
     let unwritable = || format!("can't write {}", file.display());
-    if is_same(file, database) {
+    if is_same_file(file, database) {
         bail!("found the data file itself as --output; allowed: another file");
     }
     if file.exists() && !file.is_file() {
@@ -90,12 +89,4 @@ fn write_file(args: &cli::Export, database: &Path, file: &Path) -> anyhow::Resul
         .and_then(|folder| folder.sync_all())
         .with_context(unwritable)?;
     Ok(count)
-}
-
-fn is_same(one: &Path, other: &Path) -> bool {
-    let identity = |path: &Path| -> io::Result<(u64, u64)> {
-        let file = std::fs::metadata(path)?;
-        Ok((file.dev(), file.ino()))
-    };
-    matches!((identity(one), identity(other)), (Ok(one), Ok(other)) if one == other)
 }

@@ -21,8 +21,8 @@ use self::feed::{Feed, Source};
 use self::job::{How, Job, Plan};
 use self::parts::{Earlier, Parts};
 use self::skipped::{Existing, Skipped};
-use self::tally::{Summary, Tally};
-use super::{Done, load, say};
+use self::tally::Summary;
+use super::{Done, is_same_file, load, say};
 use crate::cli;
 use crate::exchange::{Followed, Format, Names, Settings};
 use crate::store::Writer;
@@ -30,8 +30,10 @@ use crate::time::Timestamp;
 
 pub(super) fn run(args: &cli::Import) -> anyhow::Result<Done> {
     let path = load(&args.common)?.database.path;
-    let stop = stop_on_signals()?;
+    let stop = Arc::new(AtomicBool::new(false));
+    // A named pipe that nobody writes to is waited for here, and a signal ends that as it ends any program.
     let source = open(args, &stop)?;
+    stop_on_signals(&stop)?;
     let names = Names::with(&args.map)
         .map_err(anyhow::Error::msg)
         .context("--map")?;
@@ -72,22 +74,14 @@ pub(super) fn run(args: &cli::Import) -> anyhow::Result<Done> {
         following: args.follow.then(|| Arc::clone(&stop)),
         ..Settings::at(plan.now)
     };
+    let skipped = skipped(args, &path, &parts)?;
     let done_before = parts.resumed_after().unwrap_or_default();
     let feed = Feed::start(source, settings).context("can't start a thread")?;
-    let job = Job {
-        plan,
-        import,
-        parts,
-        skipped: skipped(args)?,
-        bar: if args.follow || args.output.json {
-            Bar::hidden()
-        } else {
-            Bar::new(size(&args.input))
-        },
-        tally: Tally::default(),
-        begun: None,
-        pending: 0,
-    };
+    let mut job = Job::new(plan, import, parts);
+    job.skipped = skipped;
+    if !args.follow && !args.output.json {
+        job.bar = Bar::new(size(&args.input));
+    }
     let tally = job.run(&feed, &|| stop.load(Ordering::Relaxed))?;
     let summary = Summary::new(
         &tally,
@@ -107,35 +101,26 @@ pub(super) fn import(
     now: Timestamp,
 ) -> anyhow::Result<()> {
     let feed = Feed::start(Source::Whole(Box::new(sessions)), Settings::at(now))?;
-    let job = Job {
-        plan: Plan {
-            how: How::Whole,
-            now,
-            dry_run: false,
-            force: false,
-            snapshot: None,
-            tenant: None,
-        },
-        import: writer.import()?,
-        parts: Parts::none(),
-        skipped: None,
-        bar: Bar::hidden(),
-        tally: Tally::default(),
-        begun: None,
-        pending: 0,
+    let plan = Plan {
+        how: How::Whole,
+        now,
+        dry_run: false,
+        force: false,
+        snapshot: None,
+        tenant: None,
     };
+    let job = Job::new(plan, writer.import()?, Parts::none());
     job.run(&feed, &|| false).map(|_| ())
 }
 
 /// What the first SIGTERM or SIGINT sets. The second ends the program at once.
-fn stop_on_signals() -> anyhow::Result<Arc<AtomicBool>> {
-    let stop = Arc::new(AtomicBool::new(false));
+fn stop_on_signals(stop: &Arc<AtomicBool>) -> anyhow::Result<()> {
     for signal in [SIGTERM, SIGINT] {
-        signal_hook::flag::register_conditional_shutdown(signal, 2, Arc::clone(&stop))
-            .and_then(|_| signal_hook::flag::register(signal, Arc::clone(&stop)))
+        signal_hook::flag::register_conditional_shutdown(signal, 2, Arc::clone(stop))
+            .and_then(|_| signal_hook::flag::register(signal, Arc::clone(stop)))
             .context("can't listen to signals")?;
     }
-    Ok(stop)
+    Ok(())
 }
 
 fn is_standard_input(input: &Path) -> bool {
@@ -178,13 +163,18 @@ fn earlier(args: &cli::Import) -> Earlier {
     }
 }
 
-fn skipped(args: &cli::Import) -> anyhow::Result<Option<Skipped>> {
+fn skipped(args: &cli::Import, database: &Path, parts: &Parts) -> anyhow::Result<Option<Skipped>> {
     let Some(path) = &args.skip_bad else {
         return Ok(None);
     };
+    for (other, what) in [(database, "data file"), (&args.input, "input")] {
+        if is_same_file(path, other) {
+            bail!("found the {what} itself as --skip-bad; allowed: another file");
+        }
+    }
     let existing = if args.follow {
         Existing::Append
-    } else if args.resume || args.restart {
+    } else if parts.had_begun() {
         Existing::Overwrite
     } else {
         Existing::Refuse

@@ -9,6 +9,8 @@ mod key;
 mod serve;
 
 use std::io::{self, Write};
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
 use std::process::ExitCode;
 
 use serde::Serialize;
@@ -106,6 +108,15 @@ fn say(
 fn sessions(count: u64) -> String {
     let plural = if count == 1 { "" } else { "s" };
     format!("{count} session{plural}")
+}
+
+/// Whether both paths lead to one and the same file.
+fn is_same_file(one: &Path, other: &Path) -> bool {
+    let identity = |path: &Path| {
+        let file = std::fs::metadata(path).ok()?;
+        Some((file.dev(), file.ino()))
+    };
+    identity(one).is_some_and(|one| identity(other) == Some(one))
 }
 
 /// The configuration for a command that takes no flags of its own for it.

@@ -15,6 +15,7 @@ pub(super) fn read<E>(
     sink: &mut Sink<'_, E>,
 ) -> Result<(), Stop<E>> {
     let mut line = Vec::new();
+    let mut unknown = 0;
     for number in 1.. {
         line.clear();
         let read = (&mut input)
@@ -36,6 +37,11 @@ pub(super) fn read<E>(
         } else {
             parse(line.trim_ascii_end(), settings, notes)
         };
+        if settings.is_following() && notes.unknown.len() > unknown {
+            unknown = notes.unknown.len();
+            let names = notes.unknown.keys().cloned().collect();
+            sink(Item::Unknown(names)).map_err(Stop::Sink)?;
+        }
         notes.rows += 1;
         let item = Item::Record {
             place: Place::Line(number),

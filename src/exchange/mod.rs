@@ -53,7 +53,7 @@ pub struct Settings {
 }
 
 impl Settings {
-    /// How `now`'s content is read, with nothing asked for.
+    /// As the content says, with nothing else asked for.
     pub fn at(now: Timestamp) -> Self {
         Self {
             now,
@@ -102,6 +102,8 @@ pub enum Item {
     },
     /// What keeps the rest from being read.
     Broken(Place, Vec<Fault>),
+    /// Fields that are not known; of an input that is followed, whose [`Notes`] may never come.
+    Unknown(Vec<String>),
 }
 
 /// What is done with each item; an error of it ends the reading.

@@ -33,6 +33,9 @@ pub(super) fn read<E>(
     for name in &columns.unknown {
         note_unknown(&mut notes.unknown, name);
     }
+    if settings.is_following() && !columns.unknown.is_empty() {
+        sink(Item::Unknown(columns.unknown.clone())).map_err(Stop::Sink)?;
+    }
     if settings.keep_raw {
         sink(Item::Heading(rows.raw().to_vec())).map_err(Stop::Sink)?;
     }

@@ -71,6 +71,17 @@ fn bad_lines_are_put_aside_as_they_were() {
 
     let error = import(&sandbox, &["--skip-bad", "bad"], &input).failed(2);
     assert!(error.contains("found bad with content"), "{error}");
+    for (args, file) in [
+        (&["--skip-bad", "input"][..], "input"),
+        (&["--skip-bad", "./sessile.db", "--resume"], "data file"),
+        (&["--skip-bad", "sessile.db", "--follow"], "data file"),
+    ] {
+        let error = import(&sandbox, args, &input).failed(2);
+        assert!(
+            error.contains(&format!("found the {file} itself")),
+            "{error}"
+        );
+    }
     fs::remove_file(sandbox.path("bad")).unwrap();
     let json = import(&sandbox, &["--skip-bad", "bad", "--json"], &input).ok();
     insta::assert_snapshot!(json);
@@ -268,6 +279,11 @@ fn parts_are_kept_up_to_a_fault_and_resumed_behind_it() {
     assert!(
         error.contains("the first 7 records of the input are not those that were imported"),
         "{error}"
+    );
+    let faulty = import(&sandbox, &["--resume"], &(lines(1..=7) + "{}")).failed(2);
+    assert!(
+        faulty.ends_with("4 faults in 8 sessions; nothing more was written\n"),
+        "{faulty}"
     );
     let error = import(&sandbox, &["--resume"], &lines(1..=3)).failed(2);
     assert!(

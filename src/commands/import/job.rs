@@ -1,5 +1,6 @@
 //! One import, from its first item to its last commit.
 
+use std::collections::BTreeSet;
 use std::ops::ControlFlow;
 use std::time::{Duration, Instant};
 
@@ -55,18 +56,34 @@ pub(super) struct Plan {
 }
 
 pub(super) struct Job<'w> {
-    pub(super) plan: Plan,
-    pub(super) import: Import<'w>,
-    pub(super) parts: Parts,
+    plan: Plan,
+    import: Import<'w>,
+    parts: Parts,
     pub(super) skipped: Option<Skipped>,
     pub(super) bar: Bar,
-    pub(super) tally: Tally,
+    tally: Tally,
+    /// The unknown fields of an input being followed that were told.
+    ignored: BTreeSet<String>,
     /// The number of records since the last commit, and when the first of them came.
-    pub(super) pending: u64,
-    pub(super) begun: Option<Instant>,
+    pending: u64,
+    begun: Option<Instant>,
 }
 
-impl Job<'_> {
+impl<'w> Job<'w> {
+    pub(super) fn new(plan: Plan, import: Import<'w>, parts: Parts) -> Self {
+        Self {
+            plan,
+            import,
+            parts,
+            skipped: None,
+            bar: Bar::hidden(),
+            tally: Tally::default(),
+            ignored: BTreeSet::new(),
+            pending: 0,
+            begun: None,
+        }
+    }
+
     /// Takes all of the input, unless something is at fault or `is_stopped` says so.
     pub(super) fn run(
         mut self,
@@ -127,6 +144,17 @@ impl Job<'_> {
                     How::Parts(_) => ControlFlow::Break(place),
                     How::Whole | How::Followed => ControlFlow::Continue(()),
                 })
+            }
+            Item::Unknown(names) => {
+                for name in names {
+                    if !self.ignored.contains(&name) {
+                        let quoted = quote(&name);
+                        self.bar
+                            .warn(&format!("the field {quoted} is not known and is ignored"));
+                        self.ignored.insert(name);
+                    }
+                }
+                Ok(ControlFlow::Continue(()))
             }
             Item::Record {
                 place,
@@ -238,14 +266,14 @@ impl Job<'_> {
 
     /// The input has come to its end.
     fn finish(&mut self, notes: &Notes) -> anyhow::Result<()> {
+        if matches!(self.plan.how, How::Followed) {
+            return self.commit();
+        }
         for (name, count) in &notes.unknown {
             let name = quote(name);
             self.bar.warn(&format!(
                 "the field {name} is not known and was ignored, {count}×"
             ));
-        }
-        if matches!(self.plan.how, How::Followed) {
-            return self.commit();
         }
         let more = self.tally.faults.saturating_sub(TOLD);
         if more > 0 {
@@ -254,9 +282,10 @@ impl Job<'_> {
         if self.tally.fatal > 0 {
             let plural = if self.tally.fatal == 1 { "" } else { "s" };
             bail!(
-                "{} fault{plural} in {}; nothing was written",
+                "{} fault{plural} in {}; nothing{} was written",
                 self.tally.fatal,
-                sessions(notes.rows)
+                sessions(notes.rows),
+                self.parts.more()
             );
         }
         self.parts.verify_end()?;
@@ -290,8 +319,8 @@ impl Job<'_> {
                 "total: found {total} beside {rows}; allowed: their number, or --force for an export that is \
                  not whole. {}",
                 match self.plan.how {
-                    How::Parts(_) => "The last part was not written",
-                    _ => "Nothing was written",
+                    How::Parts(_) => "The last part was not written".to_owned(),
+                    _ => format!("Nothing{} was written", self.parts.more()),
                 }
             );
         }
@@ -318,7 +347,12 @@ impl Job<'_> {
                 }
                 bail!("stopped by a signal; go on with --resume")
             }
-            How::Whole | How::Followed => bail!("stopped by a signal; nothing was written"),
+            How::Whole | How::Followed => {
+                bail!(
+                    "stopped by a signal; nothing{} was written",
+                    self.parts.more()
+                )
+            }
         }
     }
 

@@ -95,6 +95,16 @@ impl Parts {
         self.resumed_after().is_some_and(|done| self.records < done)
     }
 
+    /// Whether an earlier run stopped, which this one goes on from or begins anew.
+    pub(super) fn had_begun(&self) -> bool {
+        self.stored.is_some()
+    }
+
+    /// `nothing more was written`, where something was before.
+    pub(super) fn more(&self) -> &'static str {
+        if self.stored.is_some() { " more" } else { "" }
+    }
+
     /// Counts a record; what is at fault has no session.
     pub(super) fn note(&mut self, session: Option<&Session>) -> anyhow::Result<()> {
         if !self.is_enabled {
