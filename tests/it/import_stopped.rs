@@ -81,6 +81,14 @@ fn all(database: &Path) -> Vec<Vec<Value>> {
         .collect()
 }
 
+/// How many sessions were written, by all runs together.
+fn written(database: &Path) -> u64 {
+    let sum = reader(database).query_row("SELECT sum(sessions) FROM sessile_audit", [], |row| {
+        row.get::<_, i64>(0)
+    });
+    sum.unwrap().unsigned_abs()
+}
+
 /// What the input gives where nothing goes wrong.
 fn wanted(input: &str) -> Vec<Vec<Value>> {
     let sandbox = Sandbox::with_file();
@@ -155,6 +163,12 @@ fn a_kill_at_any_point_loses_nothing_and_doubles_nothing() {
         }
         assert!(kills > 0);
         drop(connection);
+        let before = if round % 2 == 1 { COUNT / 3 } else { 0 };
+        assert_eq!(
+            written(&sandbox.database()),
+            before + COUNT,
+            "each was written once"
+        );
         assert!(
             all(&sandbox.database()) == wanted,
             "round {round}, {kills} kills"
@@ -243,6 +257,7 @@ fn a_full_disk_loses_nothing_and_doubles_nothing() {
     assert!(done(&reader(&database)) >= come);
     small.grow();
     run(&["--resume", "--batch", "1000"]).ok();
+    assert_eq!(written(&database), 60_000, "each was written once");
     assert!(all(&database) == wanted(&input));
 }
 
