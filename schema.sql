@@ -124,8 +124,7 @@ CREATE TABLE sessile_audit (
 CREATE TABLE sessile_import (
     input      TEXT    NOT NULL PRIMARY KEY, -- the absolute path of the input, or -
     started_at INTEGER NOT NULL, -- the import's now, from which relative instants count
-    newest_row INTEGER NOT NULL, -- the largest rowid of session before it began
-    sessions   INTEGER NOT NULL, -- how many sessions of the input, from its beginning, are done with
+    records    INTEGER NOT NULL, -- how many records of the input, from its beginning, are done with
     digest     TEXT    NOT NULL  -- SHA-256 over their tenants and ids, by which the input is known again
 ) STRICT;
 

@@ -2,8 +2,10 @@
 
 use std::path::PathBuf;
 
+use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand};
 
+use crate::exchange::{Format, Rename};
 use crate::session::{TenantId, UserId};
 use crate::time::Timestamp;
 
@@ -42,16 +44,33 @@ Examples:
   sessile init --upgrade")]
     Init(Init),
 
-    /// Take sessions from upstream's export or from NDJSON into the data file
+    /// Take sessions from upstream's export, NDJSON or CSV into the data file
     ///
-    /// The input is {"sessions":[…]} or one session object a line, told apart by its content. Either all of it is
-    /// taken, in one transaction, or, if anything in it is at fault, nothing.
+    /// The input is {"sessions":[…]}, one session object a line, or CSV with a header, told apart by its content.
+    /// Either all of it is taken, in one transaction, or, if anything in it is at fault, nothing.
     #[command(after_help = "\
 Examples:
   sessile import export.json
   sessile import - < sessions.ndjson
-  sessile import --dry-run --at 2026-11-23T12:00:00Z sessions.ndjson")]
+  sessile import --dry-run --at 2026-11-23T12:00:00Z sessions.ndjson
+  sessile import --tenant acme --map user_id=uid --map id=sid logins.csv
+  sessile import --skip-bad bad.ndjson sessions.ndjson
+  sessile import --replace-tenant acme acme.json      what is not in it, ends
+  sessile import --batch 100000 big.ndjson            in parts; after a kill, a full disk or Ctrl-C:
+  sessile import --batch 100000 --resume big.ndjson
+  sessile import --follow /run/login/sessions.fifo    until SIGTERM")]
     Import(Import),
+
+    /// Write the sessions of the data file as NDJSON, CSV or upstream's export
+    ///
+    /// All are of one instant, whatever is written to the file meanwhile. What comes out, `sessile import` takes
+    /// back, field for field.
+    #[command(after_help = "\
+Examples:
+  sessile export > sessions.ndjson
+  sessile export --tenant acme --format csv -o acme.csv
+  sessile export --tenant acme --user alice --format upstream")]
+    Export(Export),
 
     /// Say whether a user has an active session: the endpoint's answer, without the endpoint
     ///
@@ -162,6 +181,18 @@ pub struct Import {
     #[arg(value_name = "FILE")]
     pub input: PathBuf,
 
+    /// What the input is [default: as its content says]
+    #[arg(long, value_parser = shapes())]
+    pub format: Option<Format>,
+
+    /// The input's name for a field, such as user_id=uid; may be repeated
+    #[arg(long, value_name = "FIELD=NAME", value_parser = Rename::parse)]
+    pub map: Vec<Rename>,
+
+    /// The tenant of all sessions, for an input that has none; one that names another is at fault
+    #[arg(long, value_name = "TENANT", value_parser = tenant)]
+    pub tenant: Option<TenantId<'static>>,
+
     /// The instant that relative times count from, in RFC 3339 [default: now]
     #[arg(long, value_name = "INSTANT", value_parser = Timestamp::parse_rfc3339)]
     pub at: Option<Timestamp>,
@@ -169,6 +200,66 @@ pub struct Import {
     /// Do all of it but the commit
     #[arg(long)]
     pub dry_run: bool,
+
+    /// Write records at fault to this file, as they are in the input, and take the rest
+    #[arg(long, value_name = "FILE")]
+    pub skip_bad: Option<PathBuf>,
+
+    /// The input is all of this tenant's sessions: end those that are not in it, in the same transaction
+    #[arg(long, value_name = "TENANT", value_parser = tenant, conflicts_with_all = ["tenant", "skip_bad"])]
+    pub replace_tenant: Option<TenantId<'static>>,
+
+    /// Take a snapshot without any session, and an export whose total is not its number of sessions
+    #[arg(long)]
+    pub force: bool,
+
+    /// Commit each so many records, so that not all is lost with the last
+    #[arg(long, value_name = "RECORDS", value_parser = clap::value_parser!(u64).range(1..),
+          conflicts_with_all = ["replace_tenant", "dry_run"])]
+    pub batch: Option<u64>,
+
+    /// Go on exactly where an import of this input in parts has stopped
+    #[arg(long, conflicts_with_all = ["replace_tenant", "dry_run", "at"])]
+    pub resume: bool,
+
+    /// Begin anew an import of this input in parts that has stopped
+    #[arg(long, conflicts_with_all = ["resume", "dry_run"])]
+    pub restart: bool,
+
+    /// Read a named pipe, or a file that grows, until SIGTERM or SIGINT, and commit as sessions come; a later line
+    /// of a session replaces an earlier one, and lines at fault are told and left out
+    #[arg(long, conflicts_with_all = ["batch", "resume", "restart", "dry_run", "replace_tenant", "force"])]
+    pub follow: bool,
+
+    #[command(flatten)]
+    pub output: Output,
+}
+
+#[derive(Debug, Args)]
+pub struct Export {
+    #[command(flatten)]
+    pub common: Common,
+
+    /// The shape
+    #[arg(long, value_parser = shapes(), default_value = "ndjson")]
+    pub format: Format,
+
+    /// Only this tenant's sessions
+    #[arg(long, value_name = "TENANT", value_parser = tenant)]
+    pub tenant: Option<TenantId<'static>>,
+
+    /// Only this user's sessions
+    #[arg(long, value_name = "USER", requires = "tenant", allow_hyphen_values = true,
+          value_parser = |text: &str| id(text, UserId::ALLOWED, UserId::new))]
+    pub user: Option<UserId<'static>>,
+
+    /// Where to; it takes the place of what is there once all is written [default: standard output]
+    #[arg(long = "output", short = 'o', value_name = "FILE")]
+    pub file: Option<PathBuf>,
+
+    /// Print one JSON object for programs about what was written, instead of words for people
+    #[arg(long, requires = "file")]
+    pub json: bool,
 }
 
 #[derive(Debug, Args)]
@@ -177,7 +268,7 @@ pub struct Check {
     pub common: Common,
 
     /// The tenant, as in X-Tenant-ID
-    #[arg(long, value_name = "TENANT", value_parser = |text: &str| id(text, TenantId::ALLOWED, TenantId::new))]
+    #[arg(long, value_name = "TENANT", value_parser = tenant)]
     pub tenant: TenantId<'static>,
 
     /// The user id, in plain text
@@ -282,6 +373,18 @@ pub enum Key {
         #[command(flatten)]
         output: Output,
     },
+}
+
+fn tenant(text: &str) -> Result<TenantId<'static>, String> {
+    id(text, TenantId::ALLOWED, TenantId::new)
+}
+
+fn shapes() -> impl TypedValueParser<Value = Format> {
+    PossibleValuesParser::new(["ndjson", "csv", "upstream"]).map(|name| match name.as_str() {
+        "ndjson" => Format::Ndjson,
+        "csv" => Format::Csv,
+        _ => Format::Upstream,
+    })
 }
 
 fn id<T, E: std::fmt::Display>(

@@ -10,7 +10,7 @@
 //! - [`telemetry`]: where log lines go.
 //! - [`server`]: listeners, connections, drain. Knows no session.
 //! - [`api`]: one request to one response. Knows no socket, and meets `server` at hyper's `Service`.
-//! - [`exchange`]: the shapes that sessions come in from elsewhere.
+//! - [`exchange`]: the shapes that sessions come in from elsewhere and go out in.
 //! - [`store`]: the SQLite file. Knows no HTTP, and meets `api` at one handle, [`store::Reader`].
 //! - [`session`]: what a session is and when it counts. The predicate stands here and nowhere else.
 //! - [`time`]: instants and spans in milliseconds.

@@ -4,6 +4,7 @@ mod backup;
 mod check;
 mod config;
 mod doctor;
+mod export;
 mod import;
 mod init;
 mod key;
@@ -11,6 +12,8 @@ mod restore;
 mod serve;
 
 use std::io::{self, Write};
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
 use std::process::ExitCode;
 
 use serde::Serialize;
@@ -34,6 +37,7 @@ pub fn run(cli: Cli) -> ExitCode {
         Command::Serve(args) => serve::run(&args),
         Command::Init(args) => init::run(&args),
         Command::Import(args) => import::run(&args),
+        Command::Export(args) => export::run(&args),
         Command::Check(args) => check::run(&args),
         Command::Backup(args) => backup::run(&args),
         Command::Restore(args) => restore::run(&args),
@@ -115,6 +119,15 @@ fn warn(text: &str) {
 fn sessions(count: u64) -> String {
     let plural = if count == 1 { "" } else { "s" };
     format!("{count} session{plural}")
+}
+
+/// Whether both paths lead to one and the same file.
+fn is_same_file(one: &Path, other: &Path) -> bool {
+    let identity = |path: &Path| {
+        let file = std::fs::metadata(path).ok()?;
+        Some((file.dev(), file.ino()))
+    };
+    identity(one).is_some_and(|one| identity(other) == Some(one))
 }
 
 /// The configuration for a command that takes no flags of its own for it.

@@ -1,12 +1,12 @@
-//! One session object, from JSON to a checked [`Session`].
+//! One session, from the fields of an input to a checked [`Session`].
 
 use std::borrow::Cow;
-use std::collections::BTreeMap;
 use std::fmt;
 
 use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
-use super::{Fault, quote};
+use super::fields::{COUNT, Field, Names, Unknown, note_unknown};
+use super::{Fault, Settings, quote};
 use crate::session::{IdFault, Session, SessionId, TenantId, UserId};
 use crate::time::{NotASpan, NotRfc3339, Span, Timestamp};
 
@@ -16,84 +16,10 @@ const LEAST_MILLIS: i64 = 100_000_000_000;
 const INSTANT: &str =
     "an RFC 3339 instant such as \"2026-11-23T12:00:00.001Z\", or whole milliseconds since 1970";
 
-/// The fields of a session object, by the names of upstream's export and those for instants relative to now.
-#[derive(Clone, Copy, PartialEq, Eq)]
-#[repr(usize)]
-enum Field {
-    Id,
-    TenantId,
-    UserId,
-    Status,
-    CreatedAt,
-    CreatedAgo,
-    AuthenticatedAt,
-    AuthenticatedAgo,
-    LastActiveAt,
-    LastActiveAgo,
-    ExpiresAt,
-    ExpiresIn,
-    IdleExpiresAt,
-    IdleExpiresIn,
-    RevokedAt,
-    RevokeReason,
-    Amr,
-    DeviceId,
-    DeviceType,
-    Ip,
-    UserAgent,
-    Geoip,
-}
-
-/// The names of [`Field`], in its order.
-pub(super) const NAMES: [&str; 22] = [
-    "id",
-    "tenant_id",
-    "user_id",
-    "status",
-    "created_at",
-    "created_ago",
-    "authenticated_at",
-    "authenticated_ago",
-    "last_active_at",
-    "last_active_ago",
-    "expires_at",
-    "expires_in",
-    "idle_expires_at",
-    "idle_expires_in",
-    "revoked_at",
-    "revoke_reason",
-    "amr",
-    "device_id",
-    "device_type",
-    "ip",
-    "user_agent",
-    "geoip",
-];
-
-impl Field {
-    fn name(self) -> &'static str {
-        NAMES[self as usize]
-    }
-}
-
-/// How often each unknown field was met.
-pub(super) type Unknown = BTreeMap<String, u64>;
-
-/// The most names of unknown fields that are remembered: a hostile input can make up as many as it likes.
-const MOST_UNKNOWN: usize = 100;
-
-pub(super) fn note_unknown(unknown: &mut Unknown, name: &str) {
-    if let Some(count) = unknown.get_mut(name) {
-        *count += 1;
-    } else if unknown.len() < MOST_UNKNOWN {
-        unknown.insert(name.to_owned(), 1);
-    }
-}
-
-/// A session object as it was found: its values, not yet understood.
+/// A session as it was found: its values, not yet understood.
 #[derive(Default)]
 pub(super) struct Record<'a> {
-    values: [Value<'a>; NAMES.len()],
+    values: [Value<'a>; COUNT],
     faults: Vec<Fault>,
 }
 
@@ -120,10 +46,24 @@ impl fmt::Display for Value<'_> {
 }
 
 impl<'a> Record<'a> {
-    /// The session, or everything that is wrong with it. `now` is the instant that relative times count from.
-    pub(super) fn into_session(mut self, now: Timestamp) -> Result<Session, Vec<Fault>> {
+    /// Takes the cell of a table, where a number looks like any text.
+    pub(super) fn set_cell(&mut self, field: Field, cell: &'a str) {
+        self.values[field as usize] = match cell.parse() {
+            Ok(number) if field.is_instant() => Value::Integer(number),
+            _ => Value::Text(Cow::Borrowed(cell)),
+        };
+    }
+
+    /// Notes a fault that is known before the fields are looked at.
+    pub(super) fn add_fault(&mut self, fault: Fault) {
+        self.faults.push(fault);
+    }
+
+    /// The session, or everything that is wrong with it.
+    pub(super) fn into_session(mut self, settings: &Settings) -> Result<Session, Vec<Fault>> {
+        let now = settings.now;
         let id = self.id(Field::Id, SessionId::ALLOWED, SessionId::new);
-        let tenant_id = self.id(Field::TenantId, TenantId::ALLOWED, TenantId::new);
+        let tenant_id = self.tenant(settings.tenant.as_ref());
         let user_id = self.id(Field::UserId, UserId::ALLOWED, UserId::new);
         let is_active = self
             .text(Field::Status)
@@ -231,21 +171,39 @@ impl<'a> Record<'a> {
         None
     }
 
-    /// An instant in the file's range: from 1970 to the year 9999.
+    /// The tenant, which `given` stands in for and which is no other.
+    fn tenant(&mut self, given: Option<&TenantId<'static>>) -> Option<TenantId<'static>> {
+        let Some(given) = given else {
+            return self.id(Field::TenantId, TenantId::ALLOWED, TenantId::new);
+        };
+        match self.take(Field::TenantId) {
+            Value::Absent => {}
+            Value::Text(text) if text == given.as_str() => {}
+            other => {
+                let allowed = format_args!("{given}, the tenant that was asked for, or none");
+                self.fault(Field::TenantId, other, allowed);
+                return None;
+            }
+        }
+        Some(given.clone())
+    }
+
+    /// An instant in the file's range: from 1970 on. As a number it may lie beyond the year 9999, where RFC 3339
+    /// ends: files have such instants, which mean never, and an export must come back as it went out.
     fn instant(&mut self, field: Field) -> Option<Timestamp> {
         let value = self.take(field);
         let parsed = match &value {
             Value::Absent => return None,
-            Value::Text(text) => {
-                Timestamp::parse_rfc3339(text).map_err(|NotRfc3339| INSTANT.to_owned())
-            }
+            Value::Text(text) => Timestamp::parse_rfc3339(text)
+                .map_err(|NotRfc3339| INSTANT.to_owned())
+                .and_then(in_range),
             Value::Integer(millis) if *millis < LEAST_MILLIS => Err(format!(
                 "milliseconds since 1970 from {LEAST_MILLIS} on (less looks like seconds), or an RFC 3339 instant"
             )),
             Value::Integer(millis) => Ok(Timestamp::from_millis(*millis)),
             Value::Other(_) => Err(INSTANT.to_owned()),
         };
-        match parsed.and_then(in_range) {
+        match parsed {
             Ok(instant) => Some(instant),
             Err(allowed) => {
                 self.fault(field, value, allowed);
@@ -303,7 +261,10 @@ fn in_range(instant: Timestamp) -> Result<Timestamp, String> {
 }
 
 /// Reads a session object, counting the fields that are not known.
-pub(super) struct RecordSeed<'u>(pub(super) &'u mut Unknown);
+pub(super) struct RecordSeed<'s> {
+    pub(super) names: &'s Names,
+    pub(super) unknown: &'s mut Unknown,
+}
 
 impl<'de> DeserializeSeed<'de> for RecordSeed<'_> {
     type Value = Record<'de>;
@@ -322,18 +283,16 @@ impl<'de> Visitor<'de> for RecordSeed<'_> {
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
         let mut record = Record::default();
-        let mut given = [false; NAMES.len()];
+        let mut given = [false; COUNT];
         while let Some(name) = map.next_key_seed(TextSeed)? {
-            let Some(field) = NAMES.iter().position(|known| *known == name) else {
-                note_unknown(self.0, &name);
+            let Some(field) = self.names.field(&name) else {
+                note_unknown(self.unknown, &name);
                 map.next_value::<IgnoredAny>()?;
                 continue;
             };
-            record.values[field] = map.next_value_seed(ValueSeed)?;
-            if std::mem::replace(&mut given[field], true) {
-                record
-                    .faults
-                    .push(Fault::of_field(NAMES[field], "it twice", "it once"));
+            record.values[field as usize] = map.next_value_seed(ValueSeed)?;
+            if std::mem::replace(&mut given[field as usize], true) {
+                record.fault(field, "it twice", "it once");
             }
         }
         Ok(record)

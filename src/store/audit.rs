@@ -38,6 +38,15 @@ pub(super) fn record(connection: &Connection, entry: &Entry<'_>) -> rusqlite::Re
     Ok(())
 }
 
+/// Sets the number of sessions of the row `id`, which a command of several transactions wrote in the first of them.
+pub(super) fn amend(connection: &Connection, id: i64, sessions: u64) -> rusqlite::Result<()> {
+    connection.execute(
+        "UPDATE sessile_audit SET sessions = ?2 WHERE id = ?1",
+        (id, i64::try_from(sessions).unwrap_or(i64::MAX)),
+    )?;
+    Ok(())
+}
+
 /// The name of the real user, or its number where the machine has no name for it.
 fn os_user() -> String {
     let id = Uid::current();

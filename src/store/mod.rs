@@ -7,6 +7,7 @@
 //! - [`direct`]: a worker's count past rusqlite, and whether anybody has committed since. [`mapped`]: how it reads
 //!   pages. These two have unsafe code.
 //! - [`writer`]: the one read-write connection of a command. [`import`]: how sessions get in by it.
+//! - [`progress`]: how far an import in parts has come. [`rows`]: all sessions, for an export.
 //! - [`audit`]: what the commands changed, told by themselves.
 //! - [`backup`]: copies of the file, and what reads them. [`restore`]: a copy back into the file.
 //! - [`health`]: what is wrong with a file.
@@ -21,8 +22,10 @@ pub mod lane;
 mod mapped;
 pub mod migrations;
 mod place;
+pub mod progress;
 pub mod reader;
 pub mod restore;
+pub mod rows;
 pub mod schema;
 pub mod writer;
 
@@ -112,6 +115,19 @@ pub enum FileFault {
     NoRoom,
     #[error("it changed while it was read")]
     Changed,
+    #[error(
+        "{column} of the session {session:?} of tenant {tenant:?} is not text in UTF-8; put it right with SQL"
+    )]
+    NotText {
+        column: String,
+        tenant: String,
+        session: String,
+    },
+    #[error(
+        "it was rebuilt between two parts of an import, by VACUUM, a restore or a change of its schema; \
+         go on with `sessile import --resume`"
+    )]
+    Rebuilt,
     #[error("it was replaced again and again while it was read")]
     Unsteady,
     #[error("all connections to it were busy for too long")]
@@ -145,11 +161,12 @@ impl FileFault {
             | Self::PageSize { .. } => "file of another format",
             Self::NotWal { .. } => "journal mode is not WAL",
             Self::NotAlone { .. } | Self::Leftover { .. } => "file in use",
+            Self::Rebuilt => "file rebuilt",
             Self::Unsteady | Self::Changed => "file replaced repeatedly",
             Self::Crowded | Self::Pool(_) => "no connection free",
             Self::Locked(_) => "file locked",
             Self::NoRoom => "disk full",
-            Self::Sqlite(_) | Self::Task(_) => "query failed",
+            Self::Sqlite(_) | Self::Task(_) | Self::NotText { .. } => "query failed",
         }
     }
 

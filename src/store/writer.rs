@@ -81,10 +81,10 @@ impl Writer {
         })
     }
 
-    /// Begins the one transaction of an import. Dropped without a commit, it has changed nothing.
+    /// Makes ready to take sessions in. Nothing is written before the first of them.
     pub fn import(&mut self) -> Result<Import<'_>, StoreError> {
         let Self { path, connection } = self;
-        Import::begin(path, connection).map_err(|error| FileFault::from(error).at(path))
+        Import::new(path, connection).map_err(|error| FileFault::from(error).at(path))
     }
 }
 

@@ -6,8 +6,8 @@ use rusqlite::types::Value;
 
 use crate::support::{Sandbox, fixture};
 
-const NOW: &str = "2026-11-23T12:00:00Z";
-const NOW_MILLIS: i64 = 1_795_435_200_000;
+pub const NOW: &str = "2026-11-23T12:00:00Z";
+pub const NOW_MILLIS: i64 = 1_795_435_200_000;
 const HOUR: i64 = 3_600_000;
 
 /// Imports `input` at [`NOW`].
@@ -17,7 +17,7 @@ fn import(sandbox: &Sandbox, input: &str) -> crate::support::Ended {
 
 /// The one row of the file with `id`, its columns by name, without those that are NULL.
 #[track_caller]
-fn row(sandbox: &Sandbox, id: &str) -> BTreeMap<String, Value> {
+pub fn row(sandbox: &Sandbox, id: &str) -> BTreeMap<String, Value> {
     let connection = sandbox.sqlite();
     let mut select = connection
         .prepare("SELECT * FROM session WHERE id = ?1")
@@ -41,7 +41,7 @@ fn row(sandbox: &Sandbox, id: &str) -> BTreeMap<String, Value> {
         .collect()
 }
 
-fn rows(sandbox: &Sandbox) -> i64 {
+pub fn rows(sandbox: &Sandbox) -> i64 {
     sandbox
         .sqlite()
         .query_row("SELECT count(*) FROM session", [], |row| row.get(0))
@@ -49,7 +49,7 @@ fn rows(sandbox: &Sandbox) -> i64 {
 }
 
 /// A session with the fields that must be there, and `more`.
-fn session(more: &str) -> String {
+pub fn session(more: &str) -> String {
     format!(
         r#"{{"tenant_id":"t","id":"s","user_id":"u"{}{more}}}"#,
         if more.is_empty() { "" } else { "," }
@@ -317,23 +317,34 @@ fn unknown_fields_are_one_warning_a_name() {
     assert_eq!(rows(&sandbox), 3);
 }
 
+/// An export that was cut short and mended by hand, or one page of several.
 #[test]
-fn a_wrong_total_is_a_warning() {
-    let sandbox = Sandbox::with_file();
-    let ended = import(
-        &sandbox,
-        &format!(
-            r#"{{"sessions":[{}],"total":2}}"#,
+fn a_wrong_total_is_taken_by_force_only() {
+    for total in [0, 2] {
+        let sandbox = Sandbox::with_file();
+        let export = format!(
+            r#"{{"sessions":[{}],"total":{total}}}"#,
             session(r#""expires_in":"1h""#)
-        ),
-    );
-    assert_eq!(
-        (ended.code, ended.stderr.as_str()),
-        (
-            Some(0),
-            "sessile: warning: total is 2, but there are 1 sessions\n"
-        )
-    );
+        );
+        let error = import(&sandbox, &export).failed(2);
+        assert_eq!(
+            error,
+            format!(
+                "sessile: total: found {total} beside 1 session; allowed: their number, or --force for an \
+                 export that is not whole. Nothing was written\n"
+            )
+        );
+        assert_eq!(rows(&sandbox), 0);
+        let forced = sandbox.run_with_input(&["import", "--force", "-"], export.as_bytes());
+        assert_eq!(
+            (forced.code, forced.stderr.as_str()),
+            (
+                Some(0),
+                &*format!("sessile: warning: total is {total}, beside 1 session\n")
+            )
+        );
+        assert_eq!(rows(&sandbox), 1);
+    }
 }
 
 #[test]
@@ -510,7 +521,7 @@ fn a_line_over_a_mebibyte_is_a_fault_of_its_own() {
 }
 
 /// The rows of the audit, without their instants.
-fn audit(sandbox: &Sandbox) -> Vec<(String, String, Option<String>, i64)> {
+pub fn audit(sandbox: &Sandbox) -> Vec<(String, String, Option<String>, i64)> {
     let connection = sandbox.sqlite();
     let mut select = connection
         .prepare("SELECT os_user, command, tenant_id, sessions FROM sessile_audit ORDER BY id")

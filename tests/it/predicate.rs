@@ -2,7 +2,7 @@
 
 use proptest::prelude::*;
 use sessile::session::{Leeway, Policy, Session, SessionId, TenantId, UserId};
-use sessile::store::import::Put;
+use sessile::store::import::{Put, Scope};
 use sessile::store::writer::{Writer, create};
 use sessile::store::{Options, Reader, Snapshot};
 use sessile::time::{Span, Timestamp};
@@ -97,7 +97,12 @@ proptest! {
             session.id = SessionId::new(number.to_string()).unwrap();
             prop_assert_eq!(import.put(session).unwrap(), Put::New);
         }
-        import.commit().unwrap();
+        import
+            .commit(Scope {
+                words: "a test's sessions",
+                tenant: None,
+            })
+            .unwrap();
 
         let reader = Reader::open(&path, Options { pool_size: 1, snapshot: Snapshot::Held }).unwrap();
         let (tenant, user) = (TenantId::new("tenant").unwrap(), UserId::new("user").unwrap());

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::thread;
 
+use crate::import_csv::sessions_as_csv;
 use crate::support::{KEY, Sandbox, encode, fixture, question};
 
 const AT: &str = "2026-11-23T12:00:00Z";
@@ -48,7 +49,10 @@ fn imported(input: &str, configuration: &str) -> Sandbox {
 
 /// Every vector through HTTP, the clock pinned by the request.
 fn hold_over_http(input: &str, answers: &str, configuration: &str) {
-    let sandbox = imported(input, configuration);
+    vectors_hold_over_http(&imported(input, configuration), answers);
+}
+
+fn vectors_hold_over_http(sandbox: &Sandbox, answers: &str) {
     let server = sandbox.serve(&["--mode", "development"]);
     let mut connection = server.connect();
     for vector in vectors(answers) {
@@ -145,6 +149,15 @@ fn ndjson_is_counted_on_the_command_line() {
 #[test]
 fn ndjson_is_counted_on_the_command_line_under_a_policy() {
     hold_on_the_command_line("sessions.ndjson", "policy.tsv", POLICY);
+}
+
+#[test]
+fn csv_is_counted_over_http() {
+    let sandbox = Sandbox::with_file();
+    sandbox
+        .run_with_input(&["import", "--at", AT, "-"], sessions_as_csv().as_bytes())
+        .ok();
+    vectors_hold_over_http(&sandbox, "expected.tsv");
 }
 
 /// Both shapes of the same sessions make the same file, and importing one over the other changes nothing.

@@ -45,7 +45,6 @@ pub(super) fn run(args: &cli::Serve) -> anyhow::Result<Done> {
         &mut Writer::open(&database)?,
         SESSIONS.as_bytes(),
         Timestamp::now(),
-        false,
     )?;
 
     let mut flags = Flags {
