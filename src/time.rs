@@ -50,6 +50,19 @@ impl Timestamp {
         }
     }
 
+    /// The instant `span` later, if it can be held.
+    pub const fn checked_add(self, span: Span) -> Option<Self> {
+        match self.0.checked_add(span.0) {
+            Some(millis) => Some(Self(millis)),
+            None => None,
+        }
+    }
+
+    /// The span from `earlier` to this instant, or the longest that can be held.
+    pub const fn saturating_since(self, earlier: Self) -> Span {
+        Span(self.0.saturating_sub(earlier.0))
+    }
+
     /// The instant `span` later, or the last one that can be held.
     #[must_use]
     pub const fn saturating_add(self, span: Span) -> Self {
@@ -181,6 +194,19 @@ impl Span {
 
     pub const fn as_millis(self) -> i64 {
         self.0
+    }
+
+    /// The span as a person would say it: in hours from a day on, in minutes from an hour on, in seconds from a
+    /// second on.
+    #[must_use]
+    pub const fn rounded_down(self) -> Self {
+        let unit = match self.0.unsigned_abs() {
+            ..1_000 => 1,
+            ..3_600_000 => SECOND,
+            ..86_400_000 => MINUTE,
+            _ => HOUR,
+        };
+        Self(self.0 / unit * unit)
     }
 
     /// Reads `"90m"`, `"-1s"`, `"1d12h"`: one sign at the most, then numbers with the units `ms`, `s`, `m`, `h`
@@ -378,5 +404,13 @@ mod tests {
             assert_eq!(Span(millis).to_string(), wanted);
         }
         assert_eq!(Span(i64::MIN).to_string(), "-106751991167d7h12m55s808ms");
+        for (millis, wanted) in [
+            (999, "999ms"),
+            (61_999, "1m1s"),
+            (DAY - 1, "23h59m"),
+            (-DAY - HOUR - 1, "-1d1h"),
+        ] {
+            assert_eq!(Span(millis).rounded_down().to_string(), wanted);
+        }
     }
 }
