@@ -61,6 +61,24 @@ Examples:
   sessile check --tenant acme -- --odd-user-id")]
     Check(Check),
 
+    /// Say why the answer is what it is: a user's sessions, which of them count, and until when
+    ///
+    /// A session that counts is shown with the deadline that will end it, another with the one that did, leeway
+    /// included. `revoked`, `expires_at` and `idle_expires_at` are the file's, `policy.max_age` and
+    /// `policy.idle_timeout` the configuration's.
+    #[command(after_help = "\
+Examples:
+  sessile explain --tenant acme alice
+  sessile explain --tenant acme alice --at 2026-11-23T12:00:00Z --json")]
+    Explain(Explain),
+
+    /// Count what the file holds: tenants, users, sessions by what became of them, and bytes
+    #[command(after_help = "\
+Examples:
+  sessile stats
+  sessile stats --json")]
+    Stats(Stats),
+
     /// Show the effective configuration, with the source of each value and without secrets
     Config {
         #[command(flatten)]
@@ -143,14 +161,52 @@ pub struct Check {
     pub common: Common,
 
     /// The tenant, as in X-Tenant-ID
-    #[arg(long, value_name = "TENANT", value_parser = |text: &str| id(text, TenantId::ALLOWED, TenantId::new))]
+    #[arg(long, value_name = "TENANT", value_parser = tenant)]
     pub tenant: TenantId<'static>,
 
     /// The user id, in plain text
-    #[arg(allow_negative_numbers = true, value_parser = |text: &str| id(text, UserId::ALLOWED, UserId::new))]
+    #[arg(allow_negative_numbers = true, value_parser = user)]
     pub user: UserId<'static>,
 
     /// The instant to answer for, in RFC 3339 [default: now]
+    #[arg(long, value_name = "INSTANT", value_parser = Timestamp::parse_rfc3339)]
+    pub at: Option<Timestamp>,
+
+    #[command(flatten)]
+    pub output: Output,
+}
+
+#[derive(Debug, Args)]
+pub struct Explain {
+    #[command(flatten)]
+    pub common: Common,
+
+    /// The tenant, as in X-Tenant-ID
+    #[arg(long, value_name = "TENANT", value_parser = tenant)]
+    pub tenant: TenantId<'static>,
+
+    /// The user id, in plain text
+    #[arg(allow_negative_numbers = true, value_parser = user)]
+    pub user: UserId<'static>,
+
+    /// The instant to answer for, in RFC 3339 [default: now]
+    #[arg(long, value_name = "INSTANT", value_parser = Timestamp::parse_rfc3339)]
+    pub at: Option<Timestamp>,
+
+    /// Show no more sessions than this; the count is of all
+    #[arg(long, value_name = "N", default_value_t = 100)]
+    pub limit: u32,
+
+    #[command(flatten)]
+    pub output: Output,
+}
+
+#[derive(Debug, Args)]
+pub struct Stats {
+    #[command(flatten)]
+    pub common: Common,
+
+    /// The instant to count for, in RFC 3339 [default: now]
     #[arg(long, value_name = "INSTANT", value_parser = Timestamp::parse_rfc3339)]
     pub at: Option<Timestamp>,
 
@@ -167,6 +223,14 @@ pub enum Key {
         /// The key's name in logs: who will use it
         name: String,
     },
+}
+
+fn tenant(text: &str) -> Result<TenantId<'static>, String> {
+    id(text, TenantId::ALLOWED, TenantId::new)
+}
+
+fn user(text: &str) -> Result<UserId<'static>, String> {
+    id(text, UserId::ALLOWED, UserId::new)
 }
 
 fn id<T, E: std::fmt::Display>(

@@ -284,8 +284,13 @@ pub struct Policies {
 
 impl Policies {
     pub fn of(&self, tenant: &TenantId<'_>) -> &Policy {
+        self.of_name(tenant.as_str())
+    }
+
+    /// The same for a tenant of the file, where another program may have written what is no [`TenantId`].
+    pub fn of_name(&self, tenant: &str) -> &Policy {
         // A `TenantId<'static>` key can't be looked up by a shorter-lived one; its text can.
-        self.tenants.get(tenant.as_str()).unwrap_or(&self.general)
+        self.tenants.get(tenant).unwrap_or(&self.general)
     }
 }
 

@@ -5,7 +5,7 @@
 //! checked here, because jiff reads more than RFC 3339 and less than the year 9999.
 
 use std::fmt;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use jiff::civil::Date;
 use thiserror::Error;
@@ -43,11 +43,7 @@ impl Timestamp {
 
     /// The wall clock, read anew at each call, so that a step of the clock is in the next answer.
     pub fn now() -> Self {
-        let millis = |d: std::time::Duration| i64::try_from(d.as_millis()).unwrap_or(i64::MAX);
-        match SystemTime::now().duration_since(SystemTime::UNIX_EPOCH) {
-            Ok(since) => Self(millis(since)),
-            Err(before) => Self(-millis(before.duration())),
-        }
+        SystemTime::now().into()
     }
 
     /// The instant `span` later, if it can be held.
@@ -134,6 +130,16 @@ impl Timestamp {
     }
 }
 
+impl From<SystemTime> for Timestamp {
+    fn from(time: SystemTime) -> Self {
+        let millis = |d: Duration| i64::try_from(d.as_millis()).unwrap_or(i64::MAX);
+        match time.duration_since(SystemTime::UNIX_EPOCH) {
+            Ok(since) => Self(millis(since)),
+            Err(before) => Self(-millis(before.duration())),
+        }
+    }
+}
+
 /// The value of a run of ASCII digits.
 fn digits(text: &[u8]) -> Option<i64> {
     text.iter().try_fold(0, |sum, byte| {
@@ -200,11 +206,15 @@ impl Span {
     /// second on.
     #[must_use]
     pub const fn rounded_down(self) -> Self {
-        let unit = match self.0.unsigned_abs() {
-            ..1_000 => 1,
-            ..3_600_000 => SECOND,
-            ..86_400_000 => MINUTE,
-            _ => HOUR,
+        let length = self.0.saturating_abs();
+        let unit = if length < SECOND {
+            1
+        } else if length < HOUR {
+            SECOND
+        } else if length < DAY {
+            MINUTE
+        } else {
+            HOUR
         };
         Self(self.0 / unit * unit)
     }

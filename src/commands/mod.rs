@@ -2,10 +2,13 @@
 
 mod check;
 mod config;
+mod explain;
 mod import;
 mod init;
 mod key;
 mod serve;
+mod stats;
+mod words;
 
 use std::io::{self, Write};
 use std::process::ExitCode;
@@ -32,6 +35,8 @@ pub fn run(cli: Cli) -> ExitCode {
         Command::Init { common } => init::run(&common),
         Command::Import(args) => import::run(&args),
         Command::Check(args) => check::run(&args),
+        Command::Explain(args) => explain::run(&args),
+        Command::Stats(args) => stats::run(&args),
         Command::Config { common } => config::run(&common),
         Command::Key(Key::New { name }) => key::new(&name),
     };

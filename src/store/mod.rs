@@ -6,14 +6,20 @@
 //! - [`place`]: what the path of the file leads to, and whether it still does.
 //! - [`wal_index`]: whether anybody has committed since; the one file with unsafe code.
 //! - [`writer`]: the one read-write connection of a command. [`import`]: how sessions get in by it.
+//! - [`space`]: the room that the file takes.
 //! - [`audit`]: what the commands changed, told by themselves.
+//! - [`view`]: one snapshot for a command that only reads. [`explain`] and [`survey`]: what it finds there.
 
 pub mod audit;
+pub mod explain;
 pub mod import;
 pub mod lane;
 mod place;
 pub mod reader;
 pub mod schema;
+pub mod space;
+pub mod survey;
+pub mod view;
 mod wal_index;
 pub mod writer;
 
@@ -23,6 +29,7 @@ use thiserror::Error;
 
 pub use lane::Lane;
 pub use reader::{Options, Reader, Snapshot};
+pub use view::View;
 pub use writer::Writer;
 
 /// What went wrong with the data file: one sentence that names the file and, where something can be done,

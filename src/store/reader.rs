@@ -286,12 +286,12 @@ fn ask_once(connection: &Connection) -> rusqlite::Result<()> {
     query(connection, "", "", &cutoffs).map(|_| ())
 }
 
-fn read_only() -> OpenFlags {
+pub(super) fn read_only() -> OpenFlags {
     OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX
 }
 
 /// What each connection is told before its first query.
-fn prepare(connection: &Connection) -> rusqlite::Result<()> {
+pub(super) fn prepare(connection: &Connection) -> rusqlite::Result<()> {
     connection.busy_timeout(BUSY_TIMEOUT)?;
     harden(connection)?;
     connection.pragma_update(None, "query_only", true)

@@ -9,6 +9,7 @@
 mod architecture;
 mod config;
 mod exit_codes;
+mod explain;
 mod import;
 mod operation;
 mod predicate;
@@ -16,5 +17,6 @@ mod problems;
 mod schema;
 mod serve;
 mod snapshot;
+mod stats;
 mod support;
 mod vectors;

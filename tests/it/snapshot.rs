@@ -33,18 +33,27 @@ fn insert(connection: &Connection, id: &str) {
 /// Runs `work` while four callers ask about the same user without a pause; none of them may ever see a count go
 /// back, and none may see an error.
 fn beside_callers(server: &Server, work: impl FnOnce()) {
+    beside_callers_who(|last, count| last <= count, server, work);
+}
+
+/// The same, where each two counts that a caller sees in turn must be as `agree` says.
+pub fn beside_callers_who(
+    agree: impl Fn(u64, u64) -> bool + Sync,
+    server: &Server,
+    work: impl FnOnce(),
+) {
     let done = AtomicBool::new(false);
     thread::scope(|scope| {
         for _ in 0..4 {
             scope.spawn(|| {
                 let mut connection = server.connect();
-                let mut last = 0;
+                let mut last = None;
                 while !done.load(Ordering::Relaxed) {
                     let response = connection.ask(&question("u", &FIELDS));
                     assert_eq!(response.status, 200, "{response:?}");
                     let count = response.json()["session_count"].as_u64().unwrap();
-                    assert!(count >= last, "{last} became {count}");
-                    last = count;
+                    let before = last.replace(count).unwrap_or(count);
+                    assert!(agree(before, count), "{before} became {count}");
                 }
             });
         }
