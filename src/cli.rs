@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
-use crate::session::{TenantId, UserId};
+use crate::session::{SessionId, TenantId, UserId};
 use crate::time::Timestamp;
 
 /// Answers one question for other services: does this user have an active session?
@@ -71,6 +71,18 @@ Examples:
   sessile explain --tenant acme alice
   sessile explain --tenant acme alice --at 2026-11-23T12:00:00Z --json")]
     Explain(Explain),
+
+    /// End one session, those of a user, or all of a tenant
+    ///
+    /// All of them end in one transaction, which a power cut can't take back. Sessions that were revoked before keep
+    /// their end and their reason. A revocation that finds nothing says so, and is no error.
+    #[command(after_help = "\
+Examples:
+  sessile revoke --tenant acme --session sess_1 --reason logout
+  sessile revoke --tenant acme --user alice --reason 'password changed' --forget
+  sessile revoke --tenant acme --all --reason incident
+  sessile revoke --tenant acme --user=--odd-user-id")]
+    Revoke(Revoke),
 
     /// Count what the file holds: tenants, users, sessions by what became of them, and bytes
     #[command(after_help = "\
@@ -202,6 +214,46 @@ pub struct Explain {
 }
 
 #[derive(Debug, Args)]
+pub struct Revoke {
+    #[command(flatten)]
+    pub common: Common,
+
+    /// The tenant, as in X-Tenant-ID
+    #[arg(long, value_name = "TENANT", value_parser = tenant)]
+    pub tenant: TenantId<'static>,
+
+    #[command(flatten)]
+    pub whose: Whose,
+
+    /// Why, for whoever reads the file; stored as revoke_reason
+    #[arg(long, value_name = "TEXT")]
+    pub reason: Option<String>,
+
+    /// Clear ip, user_agent and geoip, too, also of sessions that were revoked before
+    #[arg(long)]
+    pub forget: bool,
+
+    #[command(flatten)]
+    pub output: Output,
+}
+
+#[derive(Debug, Args)]
+#[group(required = true, multiple = false)]
+pub struct Whose {
+    /// The session with this id
+    #[arg(long, value_name = "ID", allow_negative_numbers = true, value_parser = session)]
+    pub session: Option<SessionId<'static>>,
+
+    /// Every session of this user
+    #[arg(long, value_name = "USER", allow_negative_numbers = true, value_parser = user)]
+    pub user: Option<UserId<'static>>,
+
+    /// Every session of the tenant
+    #[arg(long)]
+    pub all: bool,
+}
+
+#[derive(Debug, Args)]
 pub struct Stats {
     #[command(flatten)]
     pub common: Common,
@@ -231,6 +283,10 @@ fn tenant(text: &str) -> Result<TenantId<'static>, String> {
 
 fn user(text: &str) -> Result<UserId<'static>, String> {
     id(text, UserId::ALLOWED, UserId::new)
+}
+
+fn session(text: &str) -> Result<SessionId<'static>, String> {
+    id(text, SessionId::ALLOWED, SessionId::new)
 }
 
 fn id<T, E: std::fmt::Display>(
