@@ -2,10 +2,10 @@
 
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::session::{SessionId, TenantId, UserId};
-use crate::time::Timestamp;
+use crate::time::{NotASpan, Span, Timestamp};
 
 /// Answers one question for other services: does this user have an active session?
 #[derive(Debug, Parser)]
@@ -83,6 +83,19 @@ Examples:
   sessile revoke --tenant acme --all --reason incident
   sessile revoke --tenant acme --user=--odd-user-id")]
     Revoke(Revoke),
+
+    /// Throw away sessions that ended long ago
+    ///
+    /// Only those that were revoked that long ago, or whose expires_at or idle_expires_at passed that long ago and a
+    /// minute, the largest leeway, more: no answer changes by it, whatever policy is configured later. A session thrown away can't
+    /// be revived by the login system, so choose a span after which it revives none. Other writers get their turn
+    /// between small transactions; stopped, it can be run again.
+    #[command(after_help = "\
+Examples:
+  sessile purge --ended-before 30d --dry-run
+  sessile purge --ended-before 30d
+  sessile purge --ended-before 30d --vacuum never    leave the room in the file to new sessions")]
+    Purge(Purge),
 
     /// Count what the file holds: tenants, users, sessions by what became of them, and bytes
     #[command(after_help = "\
@@ -254,6 +267,40 @@ pub struct Whose {
 }
 
 #[derive(Debug, Args)]
+pub struct Purge {
+    #[command(flatten)]
+    pub common: Common,
+
+    /// How long ago a session must have ended, such as 30d or 12h
+    #[arg(long, value_name = "SPAN", allow_hyphen_values = true, value_parser = span_ago)]
+    pub ended_before: Span,
+
+    /// Say how many it would be, and change nothing
+    #[arg(long)]
+    pub dry_run: bool,
+
+    /// The instant that the span counts back from, in RFC 3339; later than now only with --dry-run [default: now]
+    #[arg(long, value_name = "INSTANT", value_parser = Timestamp::parse_rfc3339)]
+    pub at: Option<Timestamp>,
+
+    /// Whether to give the room back to the disk by writing the file anew, for which other writers wait and as much
+    /// room again is needed
+    #[arg(long, value_name = "WHEN", default_value = "auto")]
+    pub vacuum: Vacuum,
+
+    #[command(flatten)]
+    pub output: Output,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Vacuum {
+    /// If it may save a quarter of the file
+    Auto,
+    Always,
+    Never,
+}
+
+#[derive(Debug, Args)]
 pub struct Stats {
     #[command(flatten)]
     pub common: Common,
@@ -287,6 +334,15 @@ fn user(text: &str) -> Result<UserId<'static>, String> {
 
 fn session(text: &str) -> Result<SessionId<'static>, String> {
     id(text, SessionId::ALLOWED, SessionId::new)
+}
+
+/// A span that points into the past.
+fn span_ago(text: &str) -> Result<Span, String> {
+    match Span::parse(text) {
+        Ok(span) if span >= Span::ZERO => Ok(span),
+        Ok(_) => Err(format!("it is negative; allowed: {NotASpan}")),
+        Err(error) => Err(format!("allowed: {error}")),
+    }
 }
 
 fn id<T, E: std::fmt::Display>(

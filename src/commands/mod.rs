@@ -6,6 +6,7 @@ mod explain;
 mod import;
 mod init;
 mod key;
+mod purge;
 mod revoke;
 mod serve;
 mod stats;
@@ -38,6 +39,7 @@ pub fn run(cli: Cli) -> ExitCode {
         Command::Check(args) => check::run(&args),
         Command::Explain(args) => explain::run(&args),
         Command::Revoke(args) => revoke::run(args),
+        Command::Purge(args) => purge::run(&args),
         Command::Stats(args) => stats::run(&args),
         Command::Config { common } => config::run(&common),
         Command::Key(Key::New { name }) => key::new(&name),

@@ -11,7 +11,7 @@ use super::import::Import;
 use super::{FileFault, StoreError, harden, schema};
 
 /// How long a command waits for another writer's transaction.
-const BUSY_TIMEOUT: Duration = Duration::from_secs(30);
+pub(super) const BUSY_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// The mode that a new file asks for, less the umask: a group of writers and readers may share it.
 const FILE_MODE: u32 = 0o660;

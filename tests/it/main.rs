@@ -14,6 +14,7 @@ mod import;
 mod operation;
 mod predicate;
 mod problems;
+mod purge;
 mod revoke;
 mod schema;
 mod serve;
