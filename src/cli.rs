@@ -97,6 +97,24 @@ Examples:
   sessile purge --ended-before 30d --vacuum never    leave the room in the file to new sessions")]
     Purge(Purge),
 
+    /// Erase a user: every session, with all its fields, and its traces in the file
+    ///
+    /// What is deleted is overwritten with zeros; then the file is written anew and the WAL emptied, since changes that
+    /// other programs made earlier left traces elsewhere. Readers go on; other writers wait meanwhile. Backups, and
+    /// tables of your own in the file, are not touched. Ends with 2 if a trace may be left.
+    #[command(after_help = "\
+Examples:
+  sessile delete --tenant acme --user alice
+  sessile delete --tenant acme --user=--odd-user-id --json")]
+    Delete(Delete),
+
+    /// List what commands changed in the file: who, when, which command, how many sessions
+    #[command(after_help = "\
+Examples:
+  sessile audit
+  sessile audit --tenant acme --since 2026-11-01T00:00:00Z --limit 1000 --json")]
+    Audit(Audit),
+
     /// Count what the file holds: tenants, users, sessions by what became of them, and bytes
     #[command(after_help = "\
 Examples:
@@ -298,6 +316,44 @@ pub enum Vacuum {
     Auto,
     Always,
     Never,
+}
+
+#[derive(Debug, Args)]
+pub struct Delete {
+    #[command(flatten)]
+    pub common: Common,
+
+    /// The tenant, as in X-Tenant-ID
+    #[arg(long, value_name = "TENANT", value_parser = tenant)]
+    pub tenant: TenantId<'static>,
+
+    /// The user id, in plain text
+    #[arg(long, value_name = "USER", allow_negative_numbers = true, value_parser = user)]
+    pub user: UserId<'static>,
+
+    #[command(flatten)]
+    pub output: Output,
+}
+
+#[derive(Debug, Args)]
+pub struct Audit {
+    #[command(flatten)]
+    pub common: Common,
+
+    /// Only what was changed of this tenant
+    #[arg(long, value_name = "TENANT", value_parser = tenant)]
+    pub tenant: Option<TenantId<'static>>,
+
+    /// Only what was changed since then, in RFC 3339
+    #[arg(long, value_name = "INSTANT", value_parser = Timestamp::parse_rfc3339)]
+    pub since: Option<Timestamp>,
+
+    /// Show no more entries than this, the newest
+    #[arg(long, value_name = "N", default_value_t = 100)]
+    pub limit: u32,
+
+    #[command(flatten)]
+    pub output: Output,
 }
 
 #[derive(Debug, Args)]

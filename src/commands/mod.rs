@@ -1,7 +1,9 @@
 //! The commands, one verb a file, and what their ends mean to a shell.
 
+mod audit;
 mod check;
 mod config;
+mod delete;
 mod explain;
 mod import;
 mod init;
@@ -40,6 +42,8 @@ pub fn run(cli: Cli) -> ExitCode {
         Command::Explain(args) => explain::run(&args),
         Command::Revoke(args) => revoke::run(args),
         Command::Purge(args) => purge::run(&args),
+        Command::Delete(args) => delete::run(&args),
+        Command::Audit(args) => audit::run(&args),
         Command::Stats(args) => stats::run(&args),
         Command::Config { common } => config::run(&common),
         Command::Key(Key::New { name }) => key::new(&name),

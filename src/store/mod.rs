@@ -6,11 +6,12 @@
 //! - [`place`]: what the path of the file leads to, and whether it still does.
 //! - [`wal_index`]: whether anybody has committed since; the one file with unsafe code.
 //! - [`writer`]: the one read-write connection of a command. [`import`]: how sessions get in by it.
-//! - [`revoke`], [`purge`]: how they end and get out. [`space`]: the room that the file takes.
+//! - [`revoke`], [`purge`], [`erase`]: how they end and get out. [`space`]: the room that the file takes.
 //! - [`audit`]: what the commands changed, told by themselves.
 //! - [`view`]: one snapshot for a command that only reads. [`explain`] and [`survey`]: what it finds there.
 
 pub mod audit;
+mod erase;
 pub mod explain;
 pub mod import;
 pub mod lane;

@@ -7,7 +7,9 @@
 #![allow(unreachable_pub, reason = "one binary, which nobody can reach into")]
 
 mod architecture;
+mod audit;
 mod config;
+mod delete;
 mod exit_codes;
 mod explain;
 mod import;
