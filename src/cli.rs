@@ -301,8 +301,8 @@ pub struct Purge {
     #[arg(long, value_name = "INSTANT", value_parser = Timestamp::parse_rfc3339)]
     pub at: Option<Timestamp>,
 
-    /// Whether to give the room back to the disk by writing the file anew, for which other writers wait and as much
-    /// room again is needed
+    /// Whether to give the room back to the disk by writing the file anew, for which other writers wait and twice as
+    /// much room again is needed
     #[arg(long, value_name = "WHEN", default_value = "auto")]
     pub vacuum: Vacuum,
 
