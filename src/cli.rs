@@ -87,9 +87,9 @@ Examples:
     /// Throw away sessions that ended long ago
     ///
     /// Only those that were revoked that long ago, or whose expires_at or idle_expires_at passed that long ago and a
-    /// minute, the largest leeway, more: no answer changes by it, whatever policy is configured later. A session thrown away can't
-    /// be revived by the login system, so choose a span after which it revives none. Other writers get their turn
-    /// between small transactions; stopped, it can be run again.
+    /// minute, the largest leeway, more: no answer changes by it, whatever policy is configured later. A session thrown
+    /// away can't be revived by the login system, so choose a span after which it revives none. Other writers get their
+    /// turn between small transactions; stopped, it can be run again.
     #[command(after_help = "\
 Examples:
   sessile purge --ended-before 30d --dry-run

@@ -33,8 +33,8 @@ impl Writer {
 /// index knows nothing of revoked sessions.
 const DELETE: &str = "DELETE FROM session NOT INDEXED WHERE tenant_id = ?1 AND user_id = ?2";
 
-/// `ANALYZE`, where SQLite is built so, keeps sample keys of each index, user ids among them. No statement of ours needs
-/// them, and the next `ANALYZE` takes new ones.
+/// `ANALYZE`, where SQLite is built so, keeps sample keys of each index, user ids among them. No statement of ours
+/// needs them, and the next `ANALYZE` takes new ones.
 fn forget_samples(connection: &Connection) -> rusqlite::Result<()> {
     if connection.table_exists(None, "sqlite_stat4")? {
         connection.execute("DELETE FROM sqlite_stat4 WHERE tbl = 'session'", [])?;

@@ -72,8 +72,8 @@ impl Writer {
 
     /// Writes the whole file anew, without the pages that hold nothing and without what rows that are gone, or that
     /// were changed, have left behind in others. Readers go on; other writers wait, two seconds or so for a million
-    /// sessions. Until it is done and the WAL is emptied, it takes as much room again as the file for temporary files, and
-    /// as much in the WAL.
+    /// sessions. Until it is done and the WAL is emptied, it takes as much room again as the file for temporary files,
+    /// and as much in the WAL.
     pub fn vacuum(&mut self) -> Result<(), StoreError> {
         self.connection
             .execute_batch("VACUUM")
