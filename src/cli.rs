@@ -3,11 +3,11 @@
 use std::path::PathBuf;
 
 use clap::builder::{PossibleValuesParser, TypedValueParser};
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::exchange::{Format, Rename};
-use crate::session::{TenantId, UserId};
-use crate::time::Timestamp;
+use crate::session::{SessionId, TenantId, UserId};
+use crate::time::{NotASpan, Span, Timestamp};
 
 /// Answers one question for other services: does this user have an active session?
 #[derive(Debug, Parser)]
@@ -81,6 +81,67 @@ Examples:
   sessile check --tenant acme alice --at 2026-11-23T12:00:00Z --json
   sessile check --tenant acme -- --odd-user-id")]
     Check(Check),
+
+    /// Say why the answer is what it is: a user's sessions, which of them count, and until when
+    ///
+    /// A session that counts is shown with the deadline that will end it, another with the one that did, leeway
+    /// included. `revoked`, `expires_at` and `idle_expires_at` are the file's, `policy.max_age` and
+    /// `policy.idle_timeout` the configuration's.
+    #[command(after_help = "\
+Examples:
+  sessile explain --tenant acme alice
+  sessile explain --tenant acme alice --at 2026-11-23T12:00:00Z --json")]
+    Explain(Explain),
+
+    /// End one session, those of a user, or all of a tenant
+    ///
+    /// All of them end in one transaction, which a power cut can't take back. Sessions that were revoked before keep
+    /// their end and their reason. A revocation that finds nothing says so, and is no error.
+    #[command(after_help = "\
+Examples:
+  sessile revoke --tenant acme --session sess_1 --reason logout
+  sessile revoke --tenant acme --user alice --reason 'password changed' --forget
+  sessile revoke --tenant acme --all --reason incident
+  sessile revoke --tenant acme --user=--odd-user-id")]
+    Revoke(Revoke),
+
+    /// Throw away sessions that ended long ago
+    ///
+    /// Only those that were revoked that long ago, or whose expires_at or idle_expires_at passed that long ago and a
+    /// minute, the largest leeway, more: no answer changes by it, whatever policy is configured later. A session thrown
+    /// away can't be revived by the login system, so choose a span after which it revives none. Other writers get their
+    /// turn between small transactions; stopped, it can be run again.
+    #[command(after_help = "\
+Examples:
+  sessile purge --ended-before 30d --dry-run
+  sessile purge --ended-before 30d
+  sessile purge --ended-before 30d --vacuum never    leave the room in the file to new sessions")]
+    Purge(Purge),
+
+    /// Erase a user: every session, with all its fields, and its traces in the file
+    ///
+    /// What is deleted is overwritten with zeros; then the file is written anew and the WAL emptied, since changes that
+    /// other programs made earlier left traces elsewhere. Readers go on; other writers wait meanwhile. Backups, and
+    /// tables of your own in the file, are not touched. Ends with 2 if a trace may be left.
+    #[command(after_help = "\
+Examples:
+  sessile delete --tenant acme --user alice
+  sessile delete --tenant acme --user=--odd-user-id --json")]
+    Delete(Delete),
+
+    /// List what commands changed in the file: who, when, which command, how many sessions
+    #[command(after_help = "\
+Examples:
+  sessile audit
+  sessile audit --tenant acme --since 2026-11-01T00:00:00Z --limit 1000 --json")]
+    Audit(Audit),
+
+    /// Count what the file holds: tenants, users, sessions by what became of them, and bytes
+    #[command(after_help = "\
+Examples:
+  sessile stats
+  sessile stats --json")]
+    Stats(Stats),
 
     /// Copy the data file, while everybody reads and writes
     ///
@@ -250,7 +311,7 @@ pub struct Export {
 
     /// Only this user's sessions
     #[arg(long, value_name = "USER", requires = "tenant", allow_hyphen_values = true,
-          value_parser = |text: &str| id(text, UserId::ALLOWED, UserId::new))]
+          value_parser = user)]
     pub user: Option<UserId<'static>>,
 
     /// Where to; it takes the place of what is there once all is written [default: standard output]
@@ -272,10 +333,160 @@ pub struct Check {
     pub tenant: TenantId<'static>,
 
     /// The user id, in plain text
-    #[arg(allow_negative_numbers = true, value_parser = |text: &str| id(text, UserId::ALLOWED, UserId::new))]
+    #[arg(allow_negative_numbers = true, value_parser = user)]
     pub user: UserId<'static>,
 
     /// The instant to answer for, in RFC 3339 [default: now]
+    #[arg(long, value_name = "INSTANT", value_parser = Timestamp::parse_rfc3339)]
+    pub at: Option<Timestamp>,
+
+    #[command(flatten)]
+    pub output: Output,
+}
+
+#[derive(Debug, Args)]
+pub struct Explain {
+    #[command(flatten)]
+    pub common: Common,
+
+    /// The tenant, as in X-Tenant-ID
+    #[arg(long, value_name = "TENANT", value_parser = tenant)]
+    pub tenant: TenantId<'static>,
+
+    /// The user id, in plain text
+    #[arg(allow_negative_numbers = true, value_parser = user)]
+    pub user: UserId<'static>,
+
+    /// The instant to answer for, in RFC 3339 [default: now]
+    #[arg(long, value_name = "INSTANT", value_parser = Timestamp::parse_rfc3339)]
+    pub at: Option<Timestamp>,
+
+    /// Show no more sessions than this; the count is of all
+    #[arg(long, value_name = "N", default_value_t = 100)]
+    pub limit: u32,
+
+    #[command(flatten)]
+    pub output: Output,
+}
+
+#[derive(Debug, Args)]
+pub struct Revoke {
+    #[command(flatten)]
+    pub common: Common,
+
+    /// The tenant, as in X-Tenant-ID
+    #[arg(long, value_name = "TENANT", value_parser = tenant)]
+    pub tenant: TenantId<'static>,
+
+    #[command(flatten)]
+    pub whose: Whose,
+
+    /// Why, for whoever reads the file; stored as revoke_reason
+    #[arg(long, value_name = "TEXT")]
+    pub reason: Option<String>,
+
+    /// Clear ip, user_agent and geoip, too, also of sessions that were revoked before
+    #[arg(long)]
+    pub forget: bool,
+
+    #[command(flatten)]
+    pub output: Output,
+}
+
+#[derive(Debug, Args)]
+#[group(required = true, multiple = false)]
+pub struct Whose {
+    /// The session with this id
+    #[arg(long, value_name = "ID", allow_negative_numbers = true, value_parser = session)]
+    pub session: Option<SessionId<'static>>,
+
+    /// Every session of this user
+    #[arg(long, value_name = "USER", allow_negative_numbers = true, value_parser = user)]
+    pub user: Option<UserId<'static>>,
+
+    /// Every session of the tenant
+    #[arg(long)]
+    pub all: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct Purge {
+    #[command(flatten)]
+    pub common: Common,
+
+    /// How long ago a session must have ended, such as 30d or 12h
+    #[arg(long, value_name = "SPAN", allow_hyphen_values = true, value_parser = span_ago)]
+    pub ended_before: Span,
+
+    /// Say how many it would be, and change nothing
+    #[arg(long)]
+    pub dry_run: bool,
+
+    /// The instant that the span counts back from, in RFC 3339; later than now only with --dry-run [default: now]
+    #[arg(long, value_name = "INSTANT", value_parser = Timestamp::parse_rfc3339)]
+    pub at: Option<Timestamp>,
+
+    /// Whether to give the room back to the disk by writing the file anew, for which other writers wait and twice as
+    /// much room again is needed
+    #[arg(long, value_name = "WHEN", default_value = "auto")]
+    pub vacuum: Vacuum,
+
+    #[command(flatten)]
+    pub output: Output,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Vacuum {
+    /// If it may save a quarter of the file
+    Auto,
+    Always,
+    Never,
+}
+
+#[derive(Debug, Args)]
+pub struct Delete {
+    #[command(flatten)]
+    pub common: Common,
+
+    /// The tenant, as in X-Tenant-ID
+    #[arg(long, value_name = "TENANT", value_parser = tenant)]
+    pub tenant: TenantId<'static>,
+
+    /// The user id, in plain text
+    #[arg(long, value_name = "USER", allow_negative_numbers = true, value_parser = user)]
+    pub user: UserId<'static>,
+
+    #[command(flatten)]
+    pub output: Output,
+}
+
+#[derive(Debug, Args)]
+pub struct Audit {
+    #[command(flatten)]
+    pub common: Common,
+
+    /// Only what was changed of this tenant
+    #[arg(long, value_name = "TENANT", value_parser = tenant)]
+    pub tenant: Option<TenantId<'static>>,
+
+    /// Only what was changed since then, in RFC 3339
+    #[arg(long, value_name = "INSTANT", value_parser = Timestamp::parse_rfc3339)]
+    pub since: Option<Timestamp>,
+
+    /// Show no more entries than this, the newest
+    #[arg(long, value_name = "N", default_value_t = 100)]
+    pub limit: u32,
+
+    #[command(flatten)]
+    pub output: Output,
+}
+
+#[derive(Debug, Args)]
+pub struct Stats {
+    #[command(flatten)]
+    pub common: Common,
+
+    /// The instant to count for, in RFC 3339 [default: now]
     #[arg(long, value_name = "INSTANT", value_parser = Timestamp::parse_rfc3339)]
     pub at: Option<Timestamp>,
 
@@ -377,6 +588,23 @@ pub enum Key {
 
 fn tenant(text: &str) -> Result<TenantId<'static>, String> {
     id(text, TenantId::ALLOWED, TenantId::new)
+}
+
+fn user(text: &str) -> Result<UserId<'static>, String> {
+    id(text, UserId::ALLOWED, UserId::new)
+}
+
+fn session(text: &str) -> Result<SessionId<'static>, String> {
+    id(text, SessionId::ALLOWED, SessionId::new)
+}
+
+/// A span that points into the past.
+fn span_ago(text: &str) -> Result<Span, String> {
+    match Span::parse(text) {
+        Ok(span) if span >= Span::ZERO => Ok(span),
+        Ok(_) => Err(format!("it is negative; allowed: {NotASpan}")),
+        Err(error) => Err(format!("allowed: {error}")),
+    }
 }
 
 fn shapes() -> impl TypedValueParser<Value = Format> {

@@ -1,14 +1,19 @@
 //! What a session is and when it counts. Pure: no clock is read here, nothing is opened.
 //!
 //! The predicate stands in this file and nowhere else. [`Policy::cutoffs`] turns an instant into the marks that
-//! a live session's deadlines must lie after; [`Session::is_active_at`] compares one session with them, and the
-//! store's SQL compares the same columns with the same marks.
+//! a live session's deadlines must lie after; [`Instants::is_active_at`] compares one session with them, and the
+//! store's SQL compares the same columns with the same marks. [`Instants::end`] tells by what and when a session
+//! ends; a property test holds it against the predicate.
+
+mod end;
 
 use std::borrow::Cow;
 use std::collections::HashMap;
 use std::fmt;
 
 use thiserror::Error;
+
+pub use end::{Deadline, End, Outlived};
 
 use crate::time::{Span, Timestamp};
 
@@ -107,12 +112,39 @@ pub struct Session {
 }
 
 impl Session {
+    /// Whether the session counts at `now`.
+    pub fn is_active_at(&self, now: Timestamp, policy: &Policy) -> bool {
+        self.instants().is_active_at(now, policy)
+    }
+
+    pub fn instants(&self) -> Instants {
+        Instants {
+            created_at: self.created_at,
+            authenticated_at: self.authenticated_at,
+            last_active_at: self.last_active_at,
+            expires_at: self.expires_at,
+            idle_expires_at: self.idle_expires_at,
+            revoked_at: self.revoked_at,
+        }
+    }
+}
+
+/// The instants of a session that decide whether it counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Instants {
+    pub created_at: Timestamp,
+    pub authenticated_at: Option<Timestamp>,
+    pub last_active_at: Option<Timestamp>,
+    pub expires_at: Timestamp,
+    pub idle_expires_at: Option<Timestamp>,
+    pub revoked_at: Option<Timestamp>,
+}
+
+impl Instants {
     /// Whether the session counts at `now`. Equality with a deadline is inactive (RFC 7519 section 4.1.4: "on or
     /// after which").
     pub fn is_active_at(&self, now: Timestamp, policy: &Policy) -> bool {
         let live_after = policy.cutoffs(now);
-        let authenticated_at = self.authenticated_at.unwrap_or(self.created_at);
-        let last_active_at = self.last_active_at.unwrap_or(authenticated_at);
         self.revoked_at.is_none()
             && self.expires_at > live_after.deadline
             && self
@@ -120,8 +152,21 @@ impl Session {
                 .is_none_or(|idle| idle > live_after.deadline)
             && live_after
                 .authentication
-                .is_none_or(|mark| authenticated_at > mark)
-            && live_after.activity.is_none_or(|mark| last_active_at > mark)
+                .is_none_or(|mark| self.authenticated_at() > mark)
+            && live_after
+                .activity
+                .is_none_or(|mark| self.last_active_at() > mark)
+    }
+
+    /// The last authentication, for which the creation stands in.
+    fn authenticated_at(&self) -> Timestamp {
+        self.authenticated_at.unwrap_or(self.created_at)
+    }
+
+    /// The last activity, for which the last authentication stands in.
+    fn last_active_at(&self) -> Timestamp {
+        self.last_active_at
+            .unwrap_or_else(|| self.authenticated_at())
     }
 }
 
@@ -240,8 +285,13 @@ pub struct Policies {
 
 impl Policies {
     pub fn of(&self, tenant: &TenantId<'_>) -> &Policy {
+        self.of_name(tenant.as_str())
+    }
+
+    /// The same for a tenant of the file, where another program may have written what is no [`TenantId`].
+    pub fn of_name(&self, tenant: &str) -> &Policy {
         // A `TenantId<'static>` key can't be looked up by a shorter-lived one; its text can.
-        self.tenants.get(tenant.as_str()).unwrap_or(&self.general)
+        self.tenants.get(tenant).unwrap_or(&self.general)
     }
 }
 

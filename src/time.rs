@@ -5,7 +5,7 @@
 //! checked here, because jiff reads more than RFC 3339 and less than the year 9999.
 
 use std::fmt;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use jiff::civil::Date;
 use thiserror::Error;
@@ -43,11 +43,20 @@ impl Timestamp {
 
     /// The wall clock, read anew at each call, so that a step of the clock is in the next answer.
     pub fn now() -> Self {
-        let millis = |d: std::time::Duration| i64::try_from(d.as_millis()).unwrap_or(i64::MAX);
-        match SystemTime::now().duration_since(SystemTime::UNIX_EPOCH) {
-            Ok(since) => Self(millis(since)),
-            Err(before) => Self(-millis(before.duration())),
+        SystemTime::now().into()
+    }
+
+    /// The instant `span` later, if it can be held.
+    pub const fn checked_add(self, span: Span) -> Option<Self> {
+        match self.0.checked_add(span.0) {
+            Some(millis) => Some(Self(millis)),
+            None => None,
         }
+    }
+
+    /// The span from `earlier` to this instant, or the longest that can be held.
+    pub const fn saturating_since(self, earlier: Self) -> Span {
+        Span(self.0.saturating_sub(earlier.0))
     }
 
     /// The instant `span` later, or the last one that can be held.
@@ -121,6 +130,16 @@ impl Timestamp {
     }
 }
 
+impl From<SystemTime> for Timestamp {
+    fn from(time: SystemTime) -> Self {
+        let millis = |d: Duration| i64::try_from(d.as_millis()).unwrap_or(i64::MAX);
+        match time.duration_since(SystemTime::UNIX_EPOCH) {
+            Ok(since) => Self(millis(since)),
+            Err(before) => Self(-millis(before.duration())),
+        }
+    }
+}
+
 /// The value of a run of ASCII digits.
 fn digits(text: &[u8]) -> Option<i64> {
     text.iter().try_fold(0, |sum, byte| {
@@ -181,6 +200,23 @@ impl Span {
 
     pub const fn as_millis(self) -> i64 {
         self.0
+    }
+
+    /// The span as a person would say it: in hours from a day on, in minutes from an hour on, in seconds from a
+    /// second on.
+    #[must_use]
+    pub const fn rounded_down(self) -> Self {
+        let length = self.0.saturating_abs();
+        let unit = if length < SECOND {
+            1
+        } else if length < HOUR {
+            SECOND
+        } else if length < DAY {
+            MINUTE
+        } else {
+            HOUR
+        };
+        Self(self.0 / unit * unit)
     }
 
     /// Reads `"90m"`, `"-1s"`, `"1d12h"`: one sign at the most, then numbers with the units `ms`, `s`, `m`, `h`
@@ -378,5 +414,13 @@ mod tests {
             assert_eq!(Span(millis).to_string(), wanted);
         }
         assert_eq!(Span(i64::MIN).to_string(), "-106751991167d7h12m55s808ms");
+        for (millis, wanted) in [
+            (999, "999ms"),
+            (61_999, "1m1s"),
+            (DAY - 1, "23h59m"),
+            (-DAY - HOUR - 1, "-1d1h"),
+        ] {
+            assert_eq!(Span(millis).rounded_down().to_string(), wanted);
+        }
     }
 }

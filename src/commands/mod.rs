@@ -1,15 +1,22 @@
 //! The commands, one verb a file, and what their ends mean to a shell.
 
+mod audit;
 mod backup;
 mod check;
 mod config;
+mod delete;
 mod doctor;
+mod explain;
 mod export;
 mod import;
 mod init;
 mod key;
+mod purge;
 mod restore;
+mod revoke;
 mod serve;
+mod stats;
+mod words;
 
 use std::io::{self, Write};
 use std::os::unix::fs::MetadataExt;
@@ -39,6 +46,12 @@ pub fn run(cli: Cli) -> ExitCode {
         Command::Import(args) => import::run(&args),
         Command::Export(args) => export::run(&args),
         Command::Check(args) => check::run(&args),
+        Command::Explain(args) => explain::run(&args),
+        Command::Revoke(args) => revoke::run(args),
+        Command::Purge(args) => purge::run(&args),
+        Command::Delete(args) => delete::run(&args),
+        Command::Audit(args) => audit::run(&args),
+        Command::Stats(args) => stats::run(&args),
         Command::Backup(args) => backup::run(&args),
         Command::Restore(args) => restore::run(&args),
         Command::Doctor(args) => doctor::run(&args),

@@ -12,10 +12,14 @@
 //! - [`backup`]: copies of the file, and what reads them. [`restore`]: a copy back into the file.
 //! - [`health`]: what is wrong with a file.
 //! - [`migrations`]: files of older formats brought up to this program's.
+//! - [`revoke`], [`purge`], [`erase`]: how they end and get out. [`space`]: the room that the file takes.
+//! - [`view`]: one snapshot for a command that only reads. [`explain`] and [`survey`]: what it finds there.
 
 pub mod audit;
 pub mod backup;
 mod direct;
+mod erase;
+pub mod explain;
 pub mod health;
 pub mod import;
 pub mod lane;
@@ -23,10 +27,15 @@ mod mapped;
 pub mod migrations;
 mod place;
 pub mod progress;
+pub mod purge;
 pub mod reader;
 pub mod restore;
+pub mod revoke;
 pub mod rows;
 pub mod schema;
+pub mod space;
+pub mod survey;
+pub mod view;
 pub mod writer;
 
 use std::path::{Path, PathBuf};
@@ -35,6 +44,7 @@ use thiserror::Error;
 
 pub use lane::Lane;
 pub use reader::{Options, Reader, Snapshot};
+pub use view::View;
 pub use writer::Writer;
 
 /// What went wrong with the data file: one sentence that names the file and, where something can be done,

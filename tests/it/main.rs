@@ -7,11 +7,14 @@
 #![allow(unreachable_pub, reason = "one binary, which nobody can reach into")]
 
 mod architecture;
+mod audit;
 mod backup;
 mod callers;
 mod config;
+mod delete;
 mod doctor;
 mod exit_codes;
+mod explain;
 mod export;
 mod import;
 mod import_csv;
@@ -21,10 +24,13 @@ mod import_stopped;
 mod operation;
 mod predicate;
 mod problems;
+mod purge;
 mod restore;
+mod revoke;
 mod schema;
 mod serve;
 mod snapshot;
+mod stats;
 mod support;
 mod upgrade;
 mod vectors;

@@ -1,4 +1,5 @@
-//! The predicate in Rust against the predicate in SQL, on a real file, at every boundary.
+//! The predicate in Rust against the predicate in SQL, on a real file, and against the end that it tells, at every
+//! boundary.
 
 use proptest::prelude::*;
 use sessile::session::{Leeway, Policy, Session, SessionId, TenantId, UserId};
@@ -82,6 +83,17 @@ fn session() -> impl Strategy<Value = Session> {
 
 proptest! {
     #![proptest_config(ProptestConfig { cases: 100, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn the_end_is_where_the_predicate_says(session in session(), policy in policy()) {
+        let end = session.instants().end(&policy);
+        let at = end.map_or(NOW, |end| end.at.as_millis());
+        for now in (NOW - 3..=NOW + 3).chain(at.saturating_sub(3)..=at.saturating_add(3)).chain([0, i64::MAX]) {
+            let now = Timestamp::from_millis(now);
+            let is_over = end.is_some_and(|end| end.is_over_at(now));
+            prop_assert_eq!(session.is_active_at(now, &policy), !is_over, "at {} by {:?}", now, end);
+        }
+    }
 
     #[test]
     fn sql_and_rust_agree(

@@ -151,6 +151,14 @@ impl Sandbox {
         Some(Ended::from(output).ok())
     }
 
+    /// A number that SQL gives of the data file.
+    #[track_caller]
+    pub fn number(&self, sql: &str) -> u64 {
+        let number = |row: &rusqlite::Row<'_>| row.get(0);
+        let number: i64 = self.sqlite().query_row(sql, [], number).unwrap();
+        number.try_into().unwrap()
+    }
+
     /// A connection to the data file for a test to write by.
     pub fn sqlite(&self) -> rusqlite::Connection {
         let connection = rusqlite::Connection::open(self.database()).unwrap();

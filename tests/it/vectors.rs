@@ -12,14 +12,14 @@ const AT: &str = "2026-11-23T12:00:00Z";
 /// The policy that `policy.tsv` was made under.
 const POLICY: &str = "[sessions.policy]\nmax_age = \"12h\"\nidle_timeout = \"30m\"\n";
 
-struct Vector {
-    at: String,
-    tenant: String,
-    user: String,
-    count: u64,
+pub struct Vector {
+    pub at: String,
+    pub tenant: String,
+    pub user: String,
+    pub count: u64,
 }
 
-fn vectors(name: &str) -> Vec<Vector> {
+pub fn vectors(name: &str) -> Vec<Vector> {
     let text = fs::read_to_string(fixture(name)).unwrap();
     let vectors: Vec<Vector> = text
         .lines()
@@ -38,7 +38,7 @@ fn vectors(name: &str) -> Vec<Vector> {
     vectors
 }
 
-fn imported(input: &str, configuration: &str) -> Sandbox {
+pub fn imported(input: &str, configuration: &str) -> Sandbox {
     let sandbox = Sandbox::with_file();
     sandbox.write("sessile.toml", configuration);
     sandbox

@@ -1,0 +1,110 @@
+//! The room that the file takes on the disk: how much it is, and how it is given back.
+
+use std::fs;
+use std::io;
+use std::path::Path;
+use std::thread::sleep;
+use std::time::Duration;
+
+use rusqlite::Connection;
+
+use super::writer::BUSY_TIMEOUT;
+use super::{FileFault, StoreError, View, Writer};
+use crate::time::Timestamp;
+
+/// For how long a checkpoint waits for readers at one go. It keeps other writers out meanwhile, so it is far less than
+/// these wait, and they get as long a pause after it.
+const TURN: Duration = Duration::from_millis(100);
+
+/// How often a checkpoint is tried: for five seconds in all. A server lets go of its snapshots in a tenth of one.
+const TURNS: u32 = 25;
+
+/// What the file takes on the disk, in bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Space {
+    pub file: u64,
+    pub wal: u64,
+    /// What of the file is in pages that hold nothing, and that new sessions will fill.
+    pub free: u64,
+    /// When the file or its WAL was last written, by whomever.
+    pub written_at: Timestamp,
+}
+
+impl Space {
+    pub(super) fn of(path: &Path, connection: &Connection) -> Result<Self, FileFault> {
+        let pragma = |name| connection.pragma_query_value(None, name, |row| row.get::<_, i64>(0));
+        let free = pragma("freelist_count")? * pragma("page_size")?;
+        // Like SQLite, this looks for the WAL beside the file itself, not beside a symbolic link to it.
+        let real = path.canonicalize()?;
+        let file = fs::metadata(&real)?;
+        let mut wal = real.into_os_string();
+        wal.push("-wal");
+        let wal = match fs::metadata(wal) {
+            Ok(wal) => Some(wal),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+            Err(error) => return Err(error.into()),
+        };
+        // Whoever opens the file makes an empty WAL: that is no write.
+        let wal = wal.filter(|wal| wal.len() > 0);
+        let mut written_at = file.modified()?;
+        if let Some(wal) = &wal {
+            written_at = written_at.max(wal.modified()?);
+        }
+        Ok(Self {
+            file: file.len(),
+            wal: wal.map_or(0, |wal| wal.len()),
+            free: free.unsigned_abs(),
+            written_at: written_at.into(),
+        })
+    }
+}
+
+impl View {
+    pub fn space(&self) -> Result<Space, StoreError> {
+        Space::of(&self.path, &self.connection).map_err(|fault| fault.at(&self.path))
+    }
+}
+
+impl Writer {
+    pub fn space(&self) -> Result<Space, StoreError> {
+        Space::of(&self.path, &self.connection).map_err(|fault| fault.at(&self.path))
+    }
+
+    /// Writes the whole file anew, without the pages that hold nothing and without what rows that are gone, or that
+    /// were changed, have left behind in others. Readers go on; other writers wait, two seconds or so for a million
+    /// sessions. Until it is done and the WAL is emptied, it takes as much room again as the file for temporary files,
+    /// and as much in the WAL.
+    pub fn vacuum(&mut self) -> Result<(), StoreError> {
+        self.connection
+            .execute_batch("VACUUM")
+            .map_err(|error| FileFault::from(error).at(&self.path))
+    }
+
+    /// Brings all of the WAL into the file and cuts it to nothing, so that it keeps no older page. Returns whether that
+    /// could be done: a reader whose transaction stays open prevents it.
+    pub fn empty_wal(&mut self) -> Result<bool, StoreError> {
+        let emptied = self
+            .connection
+            .busy_timeout(TURN)
+            .and_then(|()| self.try_to_empty_wal())
+            .and_then(|emptied| {
+                self.connection.busy_timeout(BUSY_TIMEOUT)?;
+                Ok(emptied)
+            });
+        emptied.map_err(|error| FileFault::from(error).at(&self.path))
+    }
+
+    fn try_to_empty_wal(&self) -> rusqlite::Result<bool> {
+        for turn in 0..TURNS {
+            if turn > 0 {
+                sleep(TURN);
+            }
+            let sql = "PRAGMA wal_checkpoint(TRUNCATE)";
+            let busy: bool = self.connection.query_row(sql, [], |row| row.get(0))?;
+            if !busy {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+}
