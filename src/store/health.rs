@@ -83,7 +83,7 @@ fn look(
         .optional()?
         .flatten();
     let mut statement = connection
-        .prepare("SELECT input, started_at, sessions FROM sessile_import ORDER BY started_at")?;
+        .prepare("SELECT input, started_at, records FROM sessile_import ORDER BY started_at")?;
     let unfinished = statement.query_map([], |row| {
         Ok(Unfinished {
             input: row.get(0)?,

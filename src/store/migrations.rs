@@ -39,8 +39,7 @@ CREATE TABLE sessile_audit (
 CREATE TABLE sessile_import (
     input      TEXT    NOT NULL PRIMARY KEY,
     started_at INTEGER NOT NULL,
-    newest_row INTEGER NOT NULL,
-    sessions   INTEGER NOT NULL,
+    records    INTEGER NOT NULL,
     digest     TEXT    NOT NULL
 ) STRICT;
 PRAGMA user_version = 2;

@@ -182,12 +182,12 @@ impl FileFault {
 
     /// Whether the file holds what it should not, or less than it should.
     fn is_damage(&self) -> bool {
-        use rusqlite::ErrorCode as Code;
-        let damage = |error: &rusqlite::Error| {
-            let code = error.sqlite_error_code();
-            matches!(code, Some(Code::DatabaseCorrupt | Code::SystemIoFailure))
-        };
-        matches!(self, Self::NotSqlite) || matches!(self, Self::Sqlite(error) if damage(error))
+        use rusqlite::ErrorCode::SystemIoFailure;
+        match self {
+            Self::NotSqlite | Self::Damaged { .. } => true,
+            Self::Sqlite(error) => error.sqlite_error_code() == Some(SystemIoFailure),
+            _ => false,
+        }
     }
 
     pub fn at(self, path: &Path) -> StoreError {

@@ -347,7 +347,7 @@ fn keys_are_weighed() {
 fn the_rest_is_found_too() {
     let sandbox = healthy();
     let writer = sandbox.sqlite();
-    let unfinished = "INSERT INTO sessile_import VALUES ('/data/my sessions.ndjson', 0, 0, 7, '')";
+    let unfinished = "INSERT INTO sessile_import VALUES ('/data/my sessions.ndjson', 0, 7, '')";
     writer.execute_batch(unfinished).unwrap();
     let ahead = "INSERT INTO session (tenant_id, id, user_id, created_at, expires_at)
                  VALUES ('t', 's', 'u', 9000000000000, 9000000000000)";
