@@ -186,14 +186,14 @@ fn run_open(address: &str, users: u64, connections: usize, rate: u64, duration: 
 }
 
 /// The question about a random user, in one buffer of which only the user changes.
-struct Request {
+pub(crate) struct Request {
     bytes: Vec<u8>,
     user_at: usize,
     users: u64,
 }
 
 impl Request {
-    fn new(users: u64) -> Self {
+    pub(crate) fn new(users: u64) -> Self {
         let head = "GET /internal/session/sessions/usr_";
         let bytes = format!(
             "{head}00000000/active HTTP/1.1\r\nHost: localhost\r\nX-API-Key: {KEY}\r\nX-Tenant-ID: {TENANT}\r\n\r\n"
@@ -205,7 +205,7 @@ impl Request {
         }
     }
 
-    fn next(&mut self) -> &[u8] {
+    pub(crate) fn next(&mut self) -> &[u8] {
         let mut user = rand::random_range(0..self.users);
         for digit in self.bytes[self.user_at..self.user_at + 8].iter_mut().rev() {
             *digit = b'0' + u8::try_from(user % 10).unwrap();
@@ -216,7 +216,7 @@ impl Request {
 }
 
 /// Whether a whole response has come, which must be the one that every user of the load has.
-fn is_whole(response: &[u8]) -> bool {
+pub(crate) fn is_whole(response: &[u8]) -> bool {
     const BODY: &[u8] = br#"{"active":true,"session_count":3}"#;
     let begins = response.len() < 12 || response.starts_with(b"HTTP/1.1 200");
     let is_whole = response.ends_with(b"}");

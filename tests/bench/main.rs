@@ -5,16 +5,22 @@
 //!
 //!     cargo bench                                 1,000,000 rows, 7 rounds of 2 s
 //!     cargo bench -- --rows 20000000 --rounds 3   other sizes
+//!     cargo bench -- --nginx 1                    nginx with a constant answer beside them, where it is installed
+//!     cargo bench -- beside                       ours beside a writer, a heavy user, and 10,000 idle connections
+//!     cargo bench -- instructions                 instructions a request, by callgrind; fails where they have grown
 
 #![allow(clippy::print_stdout, reason = "what a benchmark is for")]
 #![allow(clippy::unwrap_used, reason = "a benchmark that fails has no figures")]
 
 mod bare;
+mod beside;
 mod data;
+mod instructions;
 mod load;
 mod process;
 
-use std::time::Duration;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
 
 use process::Server;
 
@@ -25,6 +31,7 @@ struct Options {
     seconds: f64,
     connections: usize,
     rate: u64,
+    nginx: bool,
 }
 
 fn main() {
@@ -35,6 +42,8 @@ fn main() {
     match args.first().map(String::as_str) {
         Some("bare") => bare::run(),
         Some("load") => load::run(&args[1..]),
+        Some("instructions") => instructions::check(),
+        Some("beside") => disturb(&options(&args[1..])),
         _ => compare(&options(&args)),
     }
 }
@@ -46,6 +55,7 @@ fn options(args: &[String]) -> Options {
         seconds: 2.0,
         connections: 32,
         rate: 20_000,
+        nginx: false,
     };
     for pair in args.chunks(2) {
         let [name, value] = pair else {
@@ -57,8 +67,11 @@ fn options(args: &[String]) -> Options {
             "--seconds" => options.seconds = value.parse().unwrap(),
             "--connections" => options.connections = value.parse().unwrap(),
             "--rate" => options.rate = value.parse().unwrap(),
+            "--nginx" => options.nginx = value != "0",
             _ => {
-                panic!("{name:?} is none of --rows, --rounds, --seconds, --connections and --rate")
+                panic!(
+                    "{name:?} is none of --rows, --rounds, --seconds, --connections, --rate and --nginx"
+                )
             }
         }
     }
@@ -85,10 +98,13 @@ fn compare(options: &Options) {
     say(&format!("filling a file with {} rows", options.rows));
     data::fill(&database, options.rows);
     let users = options.rows / data::SESSIONS_A_USER;
-    let servers = [
+    let mut servers = vec![
         ("bare hyper", Server::bare()),
         ("sessile", Server::sessile(&database)),
     ];
+    if options.nginx {
+        servers.push(("nginx, constant answer", Server::nginx(folder.path())));
+    }
     for (_, server) in &servers {
         let answers = load::closed(
             &server.address,
@@ -105,8 +121,8 @@ fn compare(options: &Options) {
             .iter()
             .map(|(_, server)| measure(server, users, options))
             .collect();
-        let [bare, ours] = figures[..] else {
-            unreachable!("there are two servers")
+        let [bare, ours, ..] = figures[..] else {
+            unreachable!("there are two servers or more")
         };
         say(&format!(
             "round {round}: {:.0} and {:.0} requests/s ({:.2}), {:.2} and {:.2} µs ({:.2}), p99 {:.0} and {:.0} µs ({:.2})",
@@ -150,6 +166,70 @@ fn compare(options: &Options) {
             cell("MB", |figures| figures.memory),
         ));
     }
+}
+
+/// What ours does while something else goes on, beside what it does without, in rounds.
+fn disturb(options: &Options) {
+    const COMMITS: u64 = 1_000;
+    const IDLE: usize = 10_000;
+    let folder = tempfile::tempdir().unwrap();
+    let database = folder.path().join("bench.db");
+    data::fill(&database, options.rows);
+    beside::add_heavy_user(&database, 1_000_000);
+    let users = options.rows / data::SESSIONS_A_USER;
+    let started = Instant::now();
+    let server = Server::sessile(&database);
+    say(&format!(
+        "ready {:.1} ms after exec",
+        started.elapsed().as_secs_f64() * 1e3
+    ));
+    let duration = Duration::from_secs_f64(options.seconds);
+    let closed =
+        || load::closed(&server.address, users, options.connections, duration).requests as f64;
+    let p99 = || {
+        load::open(
+            &server.address,
+            users,
+            options.connections,
+            options.rate / 4,
+            duration,
+        )
+        .p99
+    };
+    closed();
+
+    let (written, heavy) = (beside::Beside::default(), beside::Beside::default());
+    let mut rounds = Vec::new();
+    for _ in 0..options.rounds {
+        let quiet = (closed(), p99());
+        let writing = beside::with_writer(&database, &server.address, COMMITS, &written, closed);
+        let counting = beside::with_heavy_caller(&server.address, &heavy, p99);
+        rounds.push([writing / quiet.0, counting / quiet.1, counting]);
+    }
+    let figure = |index: usize| median(rounds.iter().map(|round| round[index]));
+    say(&format!(
+        "requests/s beside a writer of {COMMITS} commits/s: {:.2} of the quiet figure; {} commits, none missed by an answer after it; \
+         WAL at most {:.1} MB",
+        figure(0),
+        written.done.load(Ordering::Relaxed),
+        written.longest_wal.load(Ordering::Relaxed) as f64 / 1e6,
+    ));
+    say(&format!(
+        "p99 at {}/s beside a caller who asks for 1,000,000 sessions in a loop ({} answers): {:.0} µs, {:.2} times the quiet one",
+        options.rate / 4,
+        heavy.done.load(Ordering::Relaxed),
+        figure(2),
+        figure(1),
+    ));
+    let idle = beside::idle(&server.address, IDLE);
+    let before = server.anonymous_memory();
+    std::thread::sleep(Duration::from_secs(5));
+    say(&format!(
+        "RssAnon with {} idle connections: {:.1} MB at first, {:.1} MB after 5 s",
+        idle.len(),
+        before as f64 / 1e6,
+        server.anonymous_memory() as f64 / 1e6
+    ));
 }
 
 fn measure(server: &Server, users: u64, options: &Options) -> Figures {

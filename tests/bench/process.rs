@@ -18,13 +18,22 @@ pub(crate) struct Server {
 
 impl Server {
     pub(crate) fn bare() -> Self {
-        let mut command = Command::new(std::env::current_exe().unwrap());
+        Self::bare_under(&[])
+    }
+
+    /// The bare server as an argument of another program.
+    pub(crate) fn bare_under(program: &[String]) -> Self {
+        let mut command = under(program, &std::env::current_exe().unwrap());
         command.arg("bare");
         Self::start(command)
     }
 
     pub(crate) fn sessile(database: &Path) -> Self {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_sessile"));
+        Self::sessile_under(&[], database)
+    }
+
+    pub(crate) fn sessile_under(program: &[String], database: &Path) -> Self {
+        let mut command = under(program, Path::new(env!("CARGO_BIN_EXE_sessile")));
         command.args([
             "serve",
             "--config",
@@ -35,6 +44,40 @@ impl Server {
         ]);
         command.arg(database).env("INTERNAL_API_KEY", KEY);
         Self::start(command)
+    }
+
+    /// nginx with the same answer and headers.
+    pub(crate) fn nginx(folder: &Path) -> Self {
+        let port = std::net::TcpListener::bind("127.0.0.1:0")
+            .unwrap()
+            .local_addr()
+            .unwrap()
+            .port();
+        let configuration = format!(
+            "daemon off; worker_processes auto; pid {folder}/nginx.pid; error_log stderr;
+             events {{ worker_connections 1024; }}
+             http {{ access_log off; keepalive_requests 1000000000; default_type application/json;
+                     client_body_temp_path {folder}; proxy_temp_path {folder}; fastcgi_temp_path {folder};
+                     uwsgi_temp_path {folder}; scgi_temp_path {folder};
+                     server {{ listen 127.0.0.1:{port} reuseport; location / {{
+                         add_header Cache-Control no-store; add_header X-Content-Type-Options nosniff;
+                         add_header X-Request-ID req_550e8400-e29b-41d4-a716-446655440000;
+                         return 200 '{{\"active\":true,\"session_count\":3}}'; }} }} }}",
+            folder = folder.display()
+        );
+        let file = folder.join("nginx.conf");
+        fs::write(&file, configuration).unwrap();
+        let child = Command::new("nginx")
+            .args(["-e", "stderr", "-c"])
+            .arg(&file)
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("nginx is installed");
+        let address = format!("127.0.0.1:{port}");
+        while std::net::TcpStream::connect(&address).is_err() {
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        Self { child, address }
     }
 
     fn start(mut command: Command) -> Self {
@@ -61,9 +104,36 @@ impl Server {
         Self { child, address }
     }
 
+    /// Ends it by SIGTERM, and waits for that.
+    pub(crate) fn terminate(mut self) {
+        let id = self.child.id().to_string();
+        assert!(
+            Command::new("kill")
+                .args(["-TERM", &id])
+                .status()
+                .unwrap()
+                .success()
+        );
+        self.child.wait().unwrap();
+    }
+
+    /// Its process and those that it has started.
+    fn processes(&self) -> Vec<u32> {
+        let id = self.child.id();
+        let children =
+            fs::read_to_string(format!("/proc/{id}/task/{id}/children")).unwrap_or_default();
+        let children = children
+            .split_whitespace()
+            .filter_map(|child| child.parse().ok());
+        std::iter::once(id).chain(children).collect()
+    }
+
     /// The time that its threads, those that live, have run.
     pub(crate) fn processor_time(&self) -> Duration {
-        let tasks = fs::read_dir(format!("/proc/{}/task", self.child.id())).unwrap();
+        let tasks = self
+            .processes()
+            .into_iter()
+            .flat_map(|id| fs::read_dir(format!("/proc/{id}/task")).unwrap());
         let nanoseconds = tasks.map(|task| {
             let statistics =
                 fs::read_to_string(task.unwrap().path().join("schedstat")).unwrap_or_default();
@@ -87,8 +157,28 @@ impl Server {
     }
 }
 
+/// A command for `executable`, run by the program in front of it where there is one.
+fn under(program: &[String], executable: &Path) -> Command {
+    match program {
+        [] => Command::new(executable),
+        [name, args @ ..] => {
+            let mut command = Command::new(name);
+            command.args(args).arg(executable);
+            command
+        }
+    }
+}
+
 impl Drop for Server {
     fn drop(&mut self) {
+        if let Ok(Some(_)) = self.child.try_wait() {
+            return;
+        }
+        // nginx ends its workers when it is asked to end.
+        let _ = Command::new("kill")
+            .args(["-TERM", &self.child.id().to_string()])
+            .status();
+        std::thread::sleep(Duration::from_millis(50));
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
