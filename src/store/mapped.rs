@@ -43,8 +43,8 @@ const BELIEVED: Duration = Duration::from_secs(1);
 /// How often pages beyond the end of the mapping are asked for before the mapping is made anew.
 const TOO_SHORT: usize = 64;
 
-/// The unit of mappings and of residency here: no page of SQLite's is smaller than it on any machine that matters, and
-/// where the kernel's pages are larger, the address is rounded down to one.
+/// The unit of residency here: SQLite's own size of a page, unless a file was made with another. A larger page is
+/// told by its first unit.
 const UNIT: usize = 4096;
 
 /// The open file of one connection, with its methods replaced until this is dropped. It must be dropped before its
@@ -161,11 +161,19 @@ unsafe extern "C" fn fetch(
     page: *mut *mut c_void,
 ) -> c_int {
     // SAFETY: SQLite calls this for the one file whose methods `Mapped::new` has replaced by such a struct, from the
-    // thread that has the connection, and not from within itself.
-    let methods = unsafe { &mut *(*file).pMethods.cast_mut().cast::<Methods>() };
+    // thread that has the connection, and not from within itself: nobody else has the pages. The extent is borrowed
+    // as the handler of signals borrows it, too.
+    let (theirs, pages, extent) = unsafe {
+        let methods = (*file).pMethods.cast_mut().cast::<Methods>();
+        (
+            &*(*methods).theirs,
+            &mut (*methods).pages,
+            &(*methods).extent,
+        )
+    };
     // SAFETY: their own function with their own arguments.
     let code = unsafe {
-        ((*methods.theirs).xFetch).map_or(ffi::SQLITE_OK, |fetch| fetch(file, offset, length, page))
+        (theirs.xFetch).map_or(ffi::SQLITE_OK, |fetch| fetch(file, offset, length, page))
     };
     // SAFETY: SQLite gave the place, and it or their function has filled it.
     let address = unsafe { *page }.addr();
@@ -173,16 +181,16 @@ unsafe extern "C" fn fetch(
         return code;
     };
     if code != ffi::SQLITE_OK || address == 0 {
-        methods.pages.beyond_the_end += 1;
+        pages.beyond_the_end += 1;
         return code;
     }
-    methods.extent.cover(address - offset, address + length);
-    if methods.pages.is_resident(offset / UNIT, address) {
+    extent.cover(address - offset, address + length);
+    if pages.is_resident(offset / UNIT, address) {
         return code;
     }
     // SAFETY: it gives back what was just fetched.
     unsafe {
-        if let Some(unfetch) = (*methods.theirs).xUnfetch {
+        if let Some(unfetch) = theirs.xUnfetch {
             unfetch(file, offset as ffi::sqlite3_int64, *page);
         }
         *page = null_mut();
@@ -197,18 +205,23 @@ unsafe extern "C" fn unfetch(
     page: *mut c_void,
 ) -> c_int {
     // SAFETY: as in `fetch`.
-    let methods = unsafe { &mut *(*file).pMethods.cast_mut().cast::<Methods>() };
-    if page.is_null() && methods.pages.beyond_the_end < TOO_SHORT {
+    let (theirs, pages, extent) = unsafe {
+        let methods = (*file).pMethods.cast_mut().cast::<Methods>();
+        (
+            &*(*methods).theirs,
+            &mut (*methods).pages,
+            &(*methods).extent,
+        )
+    };
+    if page.is_null() && pages.beyond_the_end < TOO_SHORT {
         return ffi::SQLITE_OK;
     }
     if page.is_null() {
-        methods.pages.beyond_the_end = 0;
-        methods.extent.clear();
+        pages.beyond_the_end = 0;
+        extent.clear();
     }
     // SAFETY: their own function with their own arguments.
-    unsafe {
-        ((*methods.theirs).xUnfetch).map_or(ffi::SQLITE_OK, |unfetch| unfetch(file, offset, page))
-    }
+    unsafe { (theirs.xUnfetch).map_or(ffi::SQLITE_OK, |unfetch| unfetch(file, offset, page)) }
 }
 
 impl Pages {
