@@ -154,8 +154,8 @@ impl Leased {
             Some(move || counted.fetch_add(1, Ordering::Relaxed) + 1 >= CALLS),
         )?;
         connection.busy_timeout(Duration::ZERO)?;
-        // Looking at every cell of each page that is read takes a quarter of the count. Damage that it would find is
-        // found by the integrity check, and by the connections of the second lane.
+        // Looking at every cell of each page that is read takes a sixth of a count's instructions. Damage that it would
+        // find is found by the connections of the second lane and by `sessile doctor`.
         connection.pragma_update(None, "cell_size_check", false)?;
         Ok(Self {
             direct: Direct::new(connection, COUNT)?,

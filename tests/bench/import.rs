@@ -14,12 +14,15 @@
 #![allow(clippy::print_stdout, reason = "what a benchmark is for")]
 #![allow(clippy::unwrap_used, reason = "a benchmark that fails has no figures")]
 
+mod figures;
+
 use std::fs::{self, File};
 use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use figures::median;
 use sessile::store::writer::create;
 use sessile::time::Timestamp;
 
@@ -281,15 +284,4 @@ fn verify(database: &Path, rows: u64) {
         .query_row("SELECT count(*) FROM session", [], |row| row.get(0))
         .unwrap();
     assert_eq!(found, i64::try_from(rows).unwrap());
-}
-
-fn median(values: impl Iterator<Item = f64>) -> f64 {
-    let mut values: Vec<f64> = values.collect();
-    values.sort_by(f64::total_cmp);
-    let middle = values.len() / 2;
-    if values.len() % 2 == 1 {
-        values[middle]
-    } else {
-        (values[middle - 1] + values[middle]) / 2.0
-    }
 }

@@ -15,6 +15,7 @@
 mod bare;
 mod beside;
 mod data;
+mod figures;
 mod instructions;
 mod load;
 mod process;
@@ -22,6 +23,7 @@ mod process;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
+use figures::median;
 use process::Server;
 
 /// What to measure.
@@ -250,17 +252,6 @@ fn measure(server: &Server, users: u64, options: &Options) -> Figures {
         p50: open.p50,
         p99: open.p99,
         memory: server.anonymous_memory() as f64 / 1e6,
-    }
-}
-
-fn median(values: impl Iterator<Item = f64>) -> f64 {
-    let mut values: Vec<f64> = values.collect();
-    values.sort_by(f64::total_cmp);
-    let middle = values.len() / 2;
-    if values.len() % 2 == 1 {
-        values[middle]
-    } else {
-        (values[middle - 1] + values[middle]) / 2.0
     }
 }
 

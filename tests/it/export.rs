@@ -7,23 +7,16 @@ use proptest::prelude::*;
 use rusqlite::types::Value;
 
 use crate::import::NOW;
-use crate::support::{Sandbox, fixture};
+use crate::support::{Sandbox, fixture, rows};
 
 const FORMATS: [&str; 3] = ["ndjson", "csv", "upstream"];
 
 /// Every row of the file, every column, in the order of the rows.
 fn all(sandbox: &Sandbox) -> Vec<Vec<Value>> {
-    let connection = sandbox.sqlite();
-    let mut select = connection
-        .prepare("SELECT rowid, * FROM session ORDER BY rowid")
-        .unwrap();
-    let width = select.column_count();
-    let row = |row: &rusqlite::Row<'_>| (0..width).map(|index| row.get(index)).collect();
-    select
-        .query_map([], row)
-        .unwrap()
-        .map(Result::unwrap)
-        .collect()
+    rows(
+        &sandbox.sqlite(),
+        "SELECT rowid, * FROM session ORDER BY rowid",
+    )
 }
 
 /// What another file has after it took the export in.

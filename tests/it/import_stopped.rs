@@ -10,7 +10,7 @@ use rusqlite::types::Value;
 use rusqlite::{Connection, OpenFlags};
 
 use crate::import::NOW;
-use crate::support::{Ended, PATIENCE, Sandbox, skipped};
+use crate::support::{Ended, PATIENCE, Sandbox, rows, skipped};
 
 /// Waits until `is_so`.
 #[track_caller]
@@ -69,16 +69,7 @@ fn all(database: &Path) -> Vec<Vec<Value>> {
         .query_row("PRAGMA integrity_check", [], |row| row.get(0))
         .unwrap();
     assert_eq!(check, "ok");
-    let mut select = connection
-        .prepare("SELECT * FROM session ORDER BY tenant_id, id")
-        .unwrap();
-    let width = select.column_count();
-    let row = |row: &rusqlite::Row<'_>| (0..width).map(|index| row.get(index)).collect();
-    select
-        .query_map([], row)
-        .unwrap()
-        .map(Result::unwrap)
-        .collect()
+    rows(&connection, "SELECT * FROM session ORDER BY tenant_id, id")
 }
 
 /// How many sessions were written, by all runs together.

@@ -171,6 +171,18 @@ impl Sandbox {
     }
 }
 
+/// Every row that `select` finds, every column.
+pub fn rows(connection: &rusqlite::Connection, select: &str) -> Vec<Vec<rusqlite::types::Value>> {
+    let mut select = connection.prepare(select).unwrap();
+    let width = select.column_count();
+    let row = |row: &rusqlite::Row<'_>| (0..width).map(|index| row.get(index)).collect();
+    select
+        .query_map([], row)
+        .unwrap()
+        .map(Result::unwrap)
+        .collect()
+}
+
 /// A running server, killed when dropped.
 pub struct Server {
     child: Child,
