@@ -186,6 +186,7 @@ unsafe extern "C" fn fetch(
     }
     extent.cover(address - offset, address + length);
     if pages.is_resident(offset / UNIT, address) {
+        prefetch(address, length);
         return code;
     }
     // SAFETY: it gives back what was just fetched.
@@ -245,6 +246,22 @@ impl Pages {
         true
     }
 }
+
+/// Asks the processor for all lines of a page at once. A binary search asks for its header, its pointers and then one
+/// cell after the other, and would wait for memory each time: half a microsecond of a count in an index of 56 MB.
+#[cfg(target_arch = "x86_64")]
+fn prefetch(address: usize, length: usize) {
+    use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+    const LINE: usize = 64;
+    for line in (address..address + length).step_by(LINE) {
+        // SAFETY: a hint, which neither reads nor faults, whatever is there.
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(line as *const i8) };
+    }
+}
+
+/// Other processors have no stable name for it.
+#[cfg(not(target_arch = "x86_64"))]
+fn prefetch(_: usize, _: usize) {}
 
 /// Asks the kernel whether the page of memory at `address` is there.
 fn is_in_memory(address: usize) -> bool {
