@@ -43,9 +43,11 @@ const BELIEVED: Duration = Duration::from_secs(1);
 /// How often pages beyond the end of the mapping are asked for before the mapping is made anew.
 const TOO_SHORT: usize = 64;
 
-/// The unit of residency here: SQLite's own size of a page, unless a file was made with another. A larger page is
-/// told by its first unit.
+/// The unit of residency here: SQLite's own size of a page, unless a file was made with another.
 const UNIT: usize = 4096;
+
+/// How many units the kernel is asked about at once, and a word has bits for.
+const UNITS: usize = u64::BITS as usize;
 
 /// The open file of one connection, with its methods replaced until this is dropped. It must be dropped before its
 /// connection is closed.
@@ -185,7 +187,7 @@ unsafe extern "C" fn fetch(
         return code;
     }
     extent.cover(address - offset, address + length);
-    if pages.is_resident(offset / UNIT, address) {
+    if pages.are_resident(offset, length, address) {
         prefetch(address, length);
         return code;
     }
@@ -226,13 +228,22 @@ unsafe extern "C" fn unfetch(
 }
 
 impl Pages {
-    /// Whether the unit that is mapped at `address` can be read without waiting.
-    fn is_resident(&mut self, unit: usize, address: usize) -> bool {
-        let (word, bit) = (unit / 64, 1 << (unit % 64));
+    /// Whether what is mapped at `address`, from `offset` in the file on, can be read without waiting.
+    fn are_resident(&mut self, offset: usize, length: usize, address: usize) -> bool {
+        let beginning = address - offset;
+        (offset / UNIT..(offset + length).div_ceil(UNIT))
+            .all(|unit| self.is_resident(unit, beginning))
+    }
+
+    fn is_resident(&mut self, unit: usize, beginning: usize) -> bool {
+        let (word, bit) = (unit / UNITS, 1 << (unit % UNITS));
         if self.bits.get(word).is_some_and(|bits| bits & bit != 0) {
             return true;
         }
-        if !is_in_memory(address) {
+        // The neighbours are asked for in the same call: one after the other they would take 3 % of a server's time.
+        let resident = resident(beginning + word * UNITS * UNIT)
+            .unwrap_or_else(|| u64::from(is_in_memory(beginning + unit * UNIT)) * bit);
+        if resident & bit == 0 {
             return false;
         }
         if self.since.elapsed() > BELIEVED {
@@ -242,7 +253,7 @@ impl Pages {
         if word >= self.bits.len() {
             self.bits.resize(word + 1, 0);
         }
-        self.bits[word] |= bit;
+        self.bits[word] |= resident;
         true
     }
 }
@@ -263,11 +274,24 @@ fn prefetch(address: usize, length: usize) {
 #[cfg(not(target_arch = "x86_64"))]
 fn prefetch(_: usize, _: usize) {}
 
+/// Asks the kernel which of the units from `start` on are there, one bit each. `None` where not all of them are
+/// mapped, as at the end of a file, or where the kernel has pages of another size.
+fn resident(start: usize) -> Option<u64> {
+    if page_size() != UNIT {
+        return None;
+    }
+    let mut states = [0u8; UNITS];
+    // SAFETY: the call only looks; of addresses that are not mapped it says so. There is one byte for each page.
+    let code = unsafe { libc::mincore(start as *mut c_void, UNITS * UNIT, states.as_mut_ptr()) };
+    let bits = states.iter().rev();
+    (code == 0).then(|| bits.fold(0, |bits, state| bits << 1 | u64::from(state & 1)))
+}
+
 /// Asks the kernel whether the page of memory at `address` is there.
 fn is_in_memory(address: usize) -> bool {
     let mut state = 0u8;
     let start = address & !(page_size() - 1);
-    // SAFETY: the call only looks; of an address that is not mapped it says so. One page has one byte of answer.
+    // SAFETY: as above. One page has one byte of answer.
     let code = unsafe { libc::mincore(start as *mut c_void, 1, &raw mut state) };
     code == 0 && state & 1 == 1
 }
