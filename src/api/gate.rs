@@ -5,6 +5,9 @@
 //! them together keep to the limit, and none looks at the others; only one that goes beyond adds all counters up,
 //! and as long as anybody is beyond, everybody does.
 
+use std::borrow::Borrow;
+use std::mem::ManuallyDrop;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// A limit of requests under way, over all workers.
@@ -23,9 +26,10 @@ pub(super) struct Gate {
 struct Counter(AtomicUsize);
 
 /// A request under way, counted until it is dropped.
-pub(super) struct Pass<'g> {
-    own: &'g AtomicUsize,
-    beyond: Option<&'g AtomicUsize>,
+pub(super) struct Pass<G: Borrow<Gate>> {
+    gate: G,
+    worker: usize,
+    is_beyond: bool,
 }
 
 impl Gate {
@@ -39,14 +43,15 @@ impl Gate {
     }
 
     /// A place for one request of this worker, or `None` where `most` are under way.
-    pub(super) fn enter(&self, worker: usize) -> Option<Pass<'_>> {
+    pub(super) fn enter(&self, worker: usize) -> Option<Pass<&Self>> {
         // All orderings are SeqCst, so that of two workers, one that goes beyond its share and one that does not look,
         // at least one sees the other.
         let own = &self.counters[worker].0;
         let is_beyond = own.fetch_add(1, Ordering::SeqCst) >= self.share;
         let pass = Pass {
-            own,
-            beyond: is_beyond.then_some(&self.beyond),
+            gate: self,
+            worker,
+            is_beyond,
         };
         if is_beyond {
             self.beyond.fetch_add(1, Ordering::SeqCst);
@@ -63,11 +68,24 @@ impl Gate {
     }
 }
 
-impl Drop for Pass<'_> {
+impl Pass<&Gate> {
+    /// The same place, for a request that outlives the borrow. `gate` is the one that was entered.
+    pub(super) fn kept(self, gate: Arc<Gate>) -> Pass<Arc<Gate>> {
+        let entered = ManuallyDrop::new(self);
+        Pass {
+            gate,
+            worker: entered.worker,
+            is_beyond: entered.is_beyond,
+        }
+    }
+}
+
+impl<G: Borrow<Gate>> Drop for Pass<G> {
     fn drop(&mut self) {
-        self.own.fetch_sub(1, Ordering::SeqCst);
-        if let Some(beyond) = self.beyond {
-            beyond.fetch_sub(1, Ordering::SeqCst);
+        let gate = self.gate.borrow();
+        gate.counters[self.worker].0.fetch_sub(1, Ordering::SeqCst);
+        if self.is_beyond {
+            gate.beyond.fetch_sub(1, Ordering::SeqCst);
         }
     }
 }

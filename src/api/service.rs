@@ -3,17 +3,22 @@
 //! [`Endpoint::respond`] goes around: it gives the request its ids, turns a Problem or a panic into a response, and
 //! writes the log line. [`Endpoint::answer`] goes through: its order of checks is the contract's, and the first that
 //! fails is the answer.
+//!
+//! Nearly every answer is there at once, so both are plain functions: a future that never waits would cost what it
+//! takes to build, move and poll it. What has to be waited for goes on as a future of its own, [`Step::Wait`].
 
+use std::borrow::Cow;
 use std::cell::LazyCell;
 use std::convert::Infallible;
-use std::future::{Future, poll_fn};
+use std::future::{Future, poll_fn, ready};
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::pin::{Pin, pin};
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::Poll;
 use std::time::Instant;
 
+use futures_util::future::Either;
 use http_body_util::Full;
 use hyper::body::{Body, Bytes};
 use hyper::header::{CONNECTION, CONTENT_LENGTH, HeaderName, HeaderValue};
@@ -75,7 +80,7 @@ pub(super) struct Shared {
     pub(super) policies: Policies,
     reader: Reader,
     challenge: HeaderValue,
-    in_flight: Gate,
+    in_flight: Arc<Gate>,
     draining: AtomicBool,
 }
 
@@ -84,7 +89,40 @@ pub(super) struct Shared {
 pub(super) struct Seen<'a> {
     route: Option<&'static str>,
     /// The name of the key.
-    pub(super) key: Option<&'a str>,
+    pub(super) key: Option<Cow<'a, str>>,
+}
+
+impl Seen<'_> {
+    fn into_owned(self) -> Seen<'static> {
+        Seen {
+            route: self.route,
+            key: self.key.map(|key| Cow::Owned(key.into_owned())),
+        }
+    }
+}
+
+/// How far a request has come without waiting.
+pub(super) enum Step {
+    Done(Response<Full<Bytes>>),
+    Wait(Waiting),
+}
+
+type Waiting = Pin<Box<dyn Future<Output = Result<Response<Full<Bytes>>, Problem>> + Send>>;
+
+impl Step {
+    pub(super) fn wait(
+        work: impl Future<Output = Result<Response<Full<Bytes>>, Problem>> + Send + 'static,
+    ) -> Self {
+        Self::Wait(Box::pin(work))
+    }
+}
+
+/// A request as it came, and what it was given on the way in.
+pub(super) struct Asked {
+    pub(super) head: Parts,
+    has_body: bool,
+    id: HeaderValue,
+    pub(super) at: Instant,
 }
 
 impl Api {
@@ -96,7 +134,7 @@ impl Api {
         reader: Reader,
     ) -> Result<Self, hyper::header::InvalidHeaderValue> {
         let challenge = HeaderValue::try_from(format!("ApiKey realm=\"{}\"", settings.service))?;
-        let in_flight = Gate::new(settings.max_in_flight, settings.workers);
+        let in_flight = Arc::new(Gate::new(settings.max_in_flight, settings.workers));
         Ok(Self(Arc::new(Shared {
             settings,
             keyring,
@@ -134,33 +172,48 @@ impl Api {
 impl Endpoint {
     /// Answers a request. Its body is never read.
     pub fn respond<B: Body>(
-        self,
+        &self,
         request: Request<B>,
-    ) -> impl Future<Output = Result<Response<Full<Bytes>>, Infallible>> {
+    ) -> impl Future<Output = Result<Response<Full<Bytes>>, Infallible>> + Send + use<B> {
         let has_body = !request.body().is_end_stream();
-        // Taken apart before the future is made, which would have room for the whole and for the parts.
         let (head, _) = request.into_parts();
-        self.respond_to(head, has_body)
+        let asked = Asked {
+            id: request_id(&head.headers),
+            head,
+            has_body,
+            at: Instant::now(),
+        };
+        let mut seen = Seen::default();
+        let outcome = match no_panic(|| self.answer(&asked, &mut seen)) {
+            Ok(Step::Done(response)) => Ok(response),
+            Err(problem) => Err(problem),
+            Ok(Step::Wait(work)) => {
+                let (endpoint, seen) = (self.clone(), seen.into_owned());
+                return Either::Right(Box::pin(async move {
+                    let outcome = no_panic_later(work).await;
+                    Ok(endpoint.finish(asked, &seen, outcome))
+                }));
+            }
+        };
+        Either::Left(ready(Ok(self.finish(asked, &seen, outcome))))
     }
 
-    async fn respond_to(
-        self,
-        request: Parts,
-        has_body: bool,
-    ) -> Result<Response<Full<Bytes>>, Infallible> {
-        let started = Instant::now();
-        let request_id = request_id(&request.headers);
-        let mut seen = Seen::default();
-        let outcome = catch_panic(pin!(self.answer(&request, &mut seen))).await;
-
+    /// The response to a request, logged and with what belongs to every response.
+    fn finish(
+        &self,
+        asked: Asked,
+        seen: &Seen<'_>,
+        outcome: Result<Response<Full<Bytes>>, Problem>,
+    ) -> Response<Full<Bytes>> {
+        let request = &asked.head;
         let trace = LazyCell::new(|| TraceContext::of(&request.headers));
-        let id = request_id.to_str().unwrap_or_default();
+        let id = asked.id.to_str().unwrap_or_default();
         let mut response = outcome.unwrap_or_else(|problem| {
             if problem.status().is_server_error() {
                 log_failure(&problem, id, &trace);
             }
             problem.render(&Context {
-                request: &request,
+                request,
                 request_id: id,
                 trace: &trace,
                 now: Timestamp::now(),
@@ -176,8 +229,8 @@ impl Endpoint {
             http.method = %request.method,
             http.route = seen.route,
             http.status = response.status().as_u16(),
-            key.name = seen.key,
-            duration.us = u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX),
+            key.name = seen.key.as_deref(),
+            duration.us = u64::try_from(asked.at.elapsed().as_micros()).unwrap_or(u64::MAX),
             "answered"
         );
 
@@ -187,38 +240,46 @@ impl Endpoint {
             *response.body_mut() = Full::default();
         }
         // The connection ends where a body would begin.
-        if has_body {
+        if asked.has_body {
             response
                 .headers_mut()
                 .insert(CONNECTION, HeaderValue::from_static("close"));
         }
-        response.headers_mut().insert(X_REQUEST_ID, request_id);
-        Ok(response)
+        response.headers_mut().insert(X_REQUEST_ID, asked.id);
+        response
     }
 
     /// The checks in the order of the contract, then the operation.
-    async fn answer<'a>(
-        &'a self,
-        request: &Parts,
-        seen: &mut Seen<'a>,
-    ) -> Result<Response<Full<Bytes>>, Problem> {
+    fn answer<'a>(&'a self, asked: &Asked, seen: &mut Seen<'a>) -> Result<Step, Problem> {
+        let request = &asked.head;
         let route = self.route(request);
         seen.route = route.as_ref().ok().map(Route::pattern);
         // Whoever asks how the server is must learn it from a full or stopping server, too.
         let asks_for_health = matches!(route, Ok(Route::Health | Route::Ready));
-        let _in_flight = if asks_for_health {
+        let in_flight = if asks_for_health {
             None
         } else {
             Some(self.0.shared.enter(self.0.worker)?)
         };
         framing::check(request)?;
-        match route? {
-            Route::Active { user_id } => {
-                active(&self.0, request, user_id, Timestamp::now(), seen).await
+        let step = match route? {
+            Route::Active { user_id } => active(&self.0, asked, user_id, seen)?,
+            Route::Health => Step::Done(health::healthz()),
+            Route::Ready => {
+                let api = Arc::clone(&self.0);
+                Step::wait(async move { Ok(health::readyz(&api).await) })
             }
-            Route::Health => Ok(health::healthz()),
-            Route::Ready => Ok(Box::pin(health::readyz(&self.0)).await),
-        }
+        };
+        Ok(match (step, in_flight) {
+            (Step::Wait(work), Some(pass)) => {
+                let pass = pass.kept(Arc::clone(&self.0.shared.in_flight));
+                Step::wait(async move {
+                    let _in_flight = pass;
+                    work.await
+                })
+            }
+            (step, _) => step,
+        })
     }
 
     fn route<'t>(&self, request: &'t Parts) -> Result<Route<'t>, Problem> {
@@ -242,7 +303,7 @@ impl Shared {
     }
 
     /// A place among the requests under way, or a 503.
-    fn enter(&self, worker: usize) -> Result<Pass<'_>, Problem> {
+    fn enter(&self, worker: usize) -> Result<Pass<&Gate>, Problem> {
         if self.is_draining() {
             return Err(Problem::unavailable(RETRY_AFTER, "the server is stopping"));
         }
@@ -272,16 +333,20 @@ fn log_failure(problem: &Problem, request_id: &str, trace: &TraceContext) {
     }
 }
 
-/// Runs `work` to its end; a panic in it is a bug of ours, and a 500 for this request alone.
+/// What `work` returns; a panic in it is a bug of ours, and a 500 for this request alone.
 ///
 /// The state that requests share is atomics, a pool that outlives a lost connection, and what nobody writes, so
 /// nothing is left half done for the next request to see.
-async fn catch_panic<T>(
-    mut work: Pin<&mut impl Future<Output = Result<T, Problem>>>,
-) -> Result<T, Problem> {
-    poll_fn(|cx| {
-        catch_unwind(AssertUnwindSafe(|| work.as_mut().poll(cx)))
-            .unwrap_or_else(|_| Poll::Ready(Err(Problem::internal("a bug: the handler panicked"))))
+fn no_panic<T>(work: impl FnOnce() -> Result<T, Problem>) -> Result<T, Problem> {
+    catch_unwind(AssertUnwindSafe(work))
+        .unwrap_or_else(|_| Err(Problem::internal("a bug: the handler panicked")))
+}
+
+/// The same of what has to be waited for.
+async fn no_panic_later(mut work: Waiting) -> Result<Response<Full<Bytes>>, Problem> {
+    poll_fn(|cx| match no_panic(|| Ok(work.as_mut().poll(cx))) {
+        Ok(poll) => poll,
+        Err(problem) => Poll::Ready(Err(problem)),
     })
     .await
 }
@@ -296,7 +361,7 @@ mod tests {
             .build()
             .unwrap();
         let text = "boom".to_owned();
-        let outcome = runtime.block_on(catch_panic::<()>(pin!(async {
+        let outcome = runtime.block_on(no_panic_later(Box::pin(async move {
             tokio::task::yield_now().await;
             panic!("{text}");
         })));

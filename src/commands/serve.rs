@@ -121,7 +121,7 @@ fn serve(
 }
 
 fn service(endpoint: Endpoint) -> impl Answers {
-    service_fn(move |request| endpoint.clone().respond(request))
+    service_fn(move |request| endpoint.respond(request))
 }
 
 async fn bind_all(addresses: &[Address]) -> Result<Vec<Listener>, BindError> {

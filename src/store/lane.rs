@@ -58,29 +58,14 @@ impl Lane {
         Self { reader, leased }
     }
 
-    /// The number of sessions of `user` in `tenant` whose instants all lie after `cutoffs`.
-    pub async fn count(
+    /// The number of sessions of `user` in `tenant` whose instants all lie after `cutoffs`, if it can be had at once.
+    /// `now` is any instant since the request came.
+    pub fn count_at_once(
         &self,
         tenant: &TenantId<'_>,
         user: &UserId<'_>,
         cutoffs: &Cutoffs,
-    ) -> Result<u64, StoreError> {
-        match self.try_count(tenant, user, cutoffs) {
-            Some(count) => Ok(count),
-            // Boxed, so that the many counts that don't come here carry no room for it.
-            None => {
-                let reader = &self.reader;
-                Box::pin(reader.count(tenant.clone(), user.clone(), *cutoffs)).await
-            }
-        }
-    }
-
-    /// The count, if it can be had at once.
-    fn try_count(
-        &self,
-        tenant: &TenantId<'_>,
-        user: &UserId<'_>,
-        cutoffs: &Cutoffs,
+        now: Instant,
     ) -> Option<u64> {
         let mut slot = match self.leased.try_lock() {
             Ok(slot) => slot,
@@ -91,7 +76,6 @@ impl Lane {
             *slot = self.reader.lease();
         }
         let leased = slot.as_mut()?;
-        let now = Instant::now();
         let count = leased.count(tenant, user, cutoffs, now);
         if leased.wants_a_timer() {
             tokio::spawn(let_go_when_idle(Arc::clone(&self.leased)));
@@ -100,6 +84,19 @@ impl Lane {
         count
             .ok()
             .filter(|_| leased.is_current(self.reader.place(), now))
+    }
+
+    /// The same on the second lane, which waits for whatever has to be waited for.
+    pub fn count(
+        &self,
+        tenant: &TenantId<'_>,
+        user: &UserId<'_>,
+        cutoffs: &Cutoffs,
+    ) -> impl Future<Output = Result<u64, StoreError>> + Send + use<> {
+        let reader = self.reader.clone();
+        let (tenant, user) = (tenant.clone().into_owned(), user.clone().into_owned());
+        let cutoffs = *cutoffs;
+        async move { reader.count(tenant, user, cutoffs).await }
     }
 }
 

@@ -1,17 +1,17 @@
 //! `GET /internal/session/sessions/{user_id}/active`: does this user have an active session, and how many?
 
+use std::borrow::Cow;
 use std::sync::LazyLock;
 
 use http_body_util::Full;
 use hyper::body::Bytes;
-use hyper::http::request::Parts;
 use hyper::{Response, StatusCode};
 use serde::{Serialize, Serializer};
 
 use crate::api::headers::{JSON, respond};
 use crate::api::params::Question;
 use crate::api::problem::{Kind, Problem, to_json};
-use crate::api::service::{Local, Seen};
+use crate::api::service::{Asked, Local, Seen, Step};
 use crate::time::Timestamp;
 
 /// The answer, upstream's `dto.ActiveSessionStatus`.
@@ -55,21 +55,21 @@ impl Serialize for ActiveSessionStatus {
     }
 }
 
-pub(in crate::api) async fn active<'a>(
+pub(in crate::api) fn active<'a>(
     api: &'a Local,
-    request: &Parts,
+    asked: &Asked,
     user_segment: &str,
-    clock: Timestamp,
     seen: &mut Seen<'a>,
-) -> Result<Response<Full<Bytes>>, Problem> {
-    let key = api.shared.keyring.authenticate(
-        &request.headers,
-        &api.shared.settings.key_header,
-        clock,
-    )?;
-    seen.key = Some(&key.name);
+) -> Result<Step, Problem> {
+    let headers = &asked.head.headers;
+    let clock = Timestamp::now();
+    let key = api
+        .shared
+        .keyring
+        .authenticate(headers, &api.shared.settings.key_header, clock)?;
+    seen.key = Some(Cow::Borrowed(&key.name));
     let question = Question::parse(
-        &request.headers,
+        headers,
         user_segment,
         clock,
         api.shared.settings.development,
@@ -82,10 +82,16 @@ pub(in crate::api) async fn active<'a>(
         .policies
         .of(&question.tenant)
         .cutoffs(question.at);
-    let session_count = api
-        .lane
-        .count(&question.tenant, &question.user, &cutoffs)
-        .await
-        .map_err(Problem::internal)?;
-    Ok(respond(StatusCode::OK, JSON, answer(session_count)))
+    let (tenant, user) = (&question.tenant, &question.user);
+    if let Some(count) = api.lane.count_at_once(tenant, user, &cutoffs, asked.at) {
+        return Ok(Step::Done(response(count)));
+    }
+    let count = api.lane.count(tenant, user, &cutoffs);
+    Ok(Step::wait(async move {
+        count.await.map(response).map_err(Problem::internal)
+    }))
+}
+
+fn response(session_count: u64) -> Response<Full<Bytes>> {
+    respond(StatusCode::OK, JSON, answer(session_count))
 }
