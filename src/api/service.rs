@@ -14,20 +14,23 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::Poll;
 use std::time::Instant;
 
+use arc_swap::ArcSwap;
 use http_body_util::Full;
 use hyper::body::{Body, Bytes};
 use hyper::header::{CONNECTION, CONTENT_LENGTH, HeaderName, HeaderValue};
 use hyper::http::request::Parts;
 use hyper::{Method, Request, Response, StatusCode};
 
-use super::auth::Keyring;
+use super::auth::{Caller, Keyring};
 use super::gate::{Gate, Pass};
-use super::handlers::{active::active, health};
+use super::handlers::{active::active, health, metrics};
 use super::headers::X_REQUEST_ID;
+use super::live::Live;
 use super::problem::{Context, Kind, Problem};
 use super::router::{NoRoute, Route, Surface, route};
 use super::trace::{TraceContext, request_id};
 use super::{framing, router};
+use crate::metrics::Metrics;
 use crate::session::Policies;
 use crate::store::{Lane, Reader};
 use crate::time::Timestamp;
@@ -65,14 +68,15 @@ pub(super) struct Local {
     pub(super) lane: Arc<Lane>,
     surface: Surface,
     /// Its number, by which its requests are counted.
-    worker: usize,
+    pub(super) worker: usize,
 }
 
 /// What all workers read.
 pub(super) struct Shared {
     pub(super) settings: Settings,
-    pub(super) keyring: Keyring,
-    pub(super) policies: Policies,
+    /// Read without a lock and without a count of readers that cores would share.
+    pub(super) live: ArcSwap<Live>,
+    pub(super) metrics: Metrics,
     reader: Reader,
     challenge: HeaderValue,
     in_flight: Gate,
@@ -83,8 +87,7 @@ pub(super) struct Shared {
 #[derive(Default)]
 pub(super) struct Seen<'a> {
     route: Option<&'static str>,
-    /// The name of the key.
-    pub(super) key: Option<&'a str>,
+    pub(super) caller: Option<&'a Caller>,
 }
 
 impl Api {
@@ -97,10 +100,12 @@ impl Api {
     ) -> Result<Self, hyper::header::InvalidHeaderValue> {
         let challenge = HeaderValue::try_from(format!("ApiKey realm=\"{}\"", settings.service))?;
         let in_flight = Gate::new(settings.max_in_flight, settings.workers);
+        let live = Live::new(keyring, policies, settings.workers);
+        let metrics = Metrics::new(settings.workers, Timestamp::now());
         Ok(Self(Arc::new(Shared {
             settings,
-            keyring,
-            policies,
+            live: ArcSwap::from_pointee(live),
+            metrics,
             reader,
             challenge,
             in_flight,
@@ -123,6 +128,21 @@ impl Api {
             surfaces.iter().map(endpoint).collect()
         };
         (0..self.0.settings.workers).map(of_worker).collect()
+    }
+
+    /// Answers the requests that come from now on by these keys and policies; those under way go on by what they began
+    /// with.
+    pub fn replace(&self, keyring: Keyring, policies: Policies) {
+        let shared = &self.0;
+        let next = shared
+            .live
+            .load()
+            .next(keyring, policies, shared.settings.workers);
+        shared.live.store(Arc::new(next));
+    }
+
+    pub fn metrics(&self) -> &Metrics {
+        &self.0.metrics
     }
 
     /// From now on every question is answered 503: the server is about to stop.
@@ -150,8 +170,10 @@ impl Endpoint {
     ) -> Result<Response<Full<Bytes>>, Infallible> {
         let started = Instant::now();
         let request_id = request_id(&request.headers);
+        // One state for the whole request, whatever is reloaded meanwhile.
+        let live = self.0.shared.live.load();
         let mut seen = Seen::default();
-        let outcome = catch_panic(pin!(self.answer(&request, &mut seen))).await;
+        let outcome = catch_panic(pin!(self.answer(&request, &live, &mut seen))).await;
 
         let trace = LazyCell::new(|| TraceContext::of(&request.headers));
         let id = request_id.to_str().unwrap_or_default();
@@ -170,13 +192,19 @@ impl Endpoint {
                 development: self.0.shared.settings.development,
             })
         });
+        if let Some(caller) = seen.caller {
+            caller
+                .uses
+                .of(self.0.worker)
+                .count(response.status().as_u16());
+        }
         tracing::debug!(
             request.id = id,
             trace.id = trace.trace_id(),
             http.method = %request.method,
             http.route = seen.route,
             http.status = response.status().as_u16(),
-            key.name = seen.key,
+            key.name = seen.caller.map(|caller| caller.key.name.as_str()),
             duration.us = u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX),
             "answered"
         );
@@ -198,15 +226,15 @@ impl Endpoint {
 
     /// The checks in the order of the contract, then the operation.
     async fn answer<'a>(
-        &'a self,
+        &self,
         request: &Parts,
+        live: &'a Arc<Live>,
         seen: &mut Seen<'a>,
     ) -> Result<Response<Full<Bytes>>, Problem> {
         let route = self.route(request);
         seen.route = route.as_ref().ok().map(Route::pattern);
         // Whoever asks how the server is must learn it from a full or stopping server, too.
-        let asks_for_health = matches!(route, Ok(Route::Health | Route::Ready));
-        let _in_flight = if asks_for_health {
+        let _in_flight = if route.as_ref().is_ok_and(Route::is_beside) {
             None
         } else {
             Some(self.0.shared.enter(self.0.worker)?)
@@ -214,10 +242,11 @@ impl Endpoint {
         framing::check(request)?;
         match route? {
             Route::Active { user_id } => {
-                active(&self.0, request, user_id, Timestamp::now(), seen).await
+                active(&self.0, live, request, user_id, Timestamp::now(), seen).await
             }
             Route::Health => Ok(health::healthz()),
-            Route::Ready => Ok(Box::pin(health::readyz(&self.0)).await),
+            Route::Ready => Ok(Box::pin(health::readyz(&self.0, live)).await),
+            Route::Metrics => Ok(metrics::metrics(&self.0, live)),
         }
     }
 

@@ -25,6 +25,7 @@ mod operation;
 mod predicate;
 mod problems;
 mod purge;
+mod reload;
 mod restore;
 mod revoke;
 mod schema;

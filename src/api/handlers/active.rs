@@ -8,7 +8,9 @@ use hyper::http::request::Parts;
 use hyper::{Response, StatusCode};
 use serde::{Serialize, Serializer};
 
+use crate::api::auth::Refusal;
 use crate::api::headers::{JSON, respond};
+use crate::api::live::Live;
 use crate::api::params::Question;
 use crate::api::problem::{Kind, Problem, to_json};
 use crate::api::service::{Local, Seen};
@@ -56,36 +58,48 @@ impl Serialize for ActiveSessionStatus {
 }
 
 pub(in crate::api) async fn active<'a>(
-    api: &'a Local,
+    api: &Local,
+    live: &'a Live,
     request: &Parts,
     user_segment: &str,
     clock: Timestamp,
     seen: &mut Seen<'a>,
 ) -> Result<Response<Full<Bytes>>, Problem> {
-    let key = api.shared.keyring.authenticate(
-        &request.headers,
-        &api.shared.settings.key_header,
-        clock,
-    )?;
-    seen.key = Some(&key.name);
+    let caller = live
+        .callers
+        .authenticate(&request.headers, &api.shared.settings.key_header, clock)
+        .map_err(|refusal| refuse(api, refusal))?;
+    seen.caller = Some(caller);
+    caller
+        .take_turn()
+        .inspect_err(|_| caller.uses.of(api.worker).limited.add_one())?;
     let question = Question::parse(
         &request.headers,
         user_segment,
         clock,
         api.shared.settings.development,
     )?;
-    if !key.allows(&question.tenant) {
+    if !caller.key.allows(&question.tenant) {
         return Err(Problem::new(Kind::TenantNotAllowed));
     }
-    let cutoffs = api
-        .shared
-        .policies
-        .of(&question.tenant)
-        .cutoffs(question.at);
+    let cutoffs = live.policies.of(&question.tenant).cutoffs(question.at);
     let session_count = api
         .lane
         .count(&question.tenant, &question.user, &cutoffs)
         .await
         .map_err(Problem::internal)?;
     Ok(respond(StatusCode::OK, JSON, answer(session_count)))
+}
+
+/// The one answer for every reason, which is counted by reason.
+fn refuse(api: &Local, refusal: Refusal) -> Problem {
+    let refused = &api.shared.metrics.workers.of(api.worker).refused;
+    let counter = match refusal {
+        Refusal::Missing => &refused.missing,
+        Refusal::Repeated => &refused.repeated,
+        Refusal::Unknown => &refused.unknown,
+        Refusal::Expired => &refused.expired,
+    };
+    counter.add_one();
+    Problem::new(Kind::InvalidApiKey)
 }
