@@ -21,6 +21,7 @@ mod import_csv;
 mod import_follow;
 mod import_modes;
 mod import_stopped;
+mod keys;
 mod operation;
 mod predicate;
 mod problems;

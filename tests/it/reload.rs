@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 use std::time::Instant;
 
-use crate::support::{KEY, PATIENCE, Sandbox, Server, question, request};
+use crate::support::{KEY, Sandbox, Server, question, request, wait_until};
 
 const OLD: &str = "the-old-key-for-tests-of-32-chars";
 const NEW: &str = "the-new-key-for-tests-of-32-chars";
@@ -35,14 +35,6 @@ fn metrics(server: &Server) -> HashMap<String, f64> {
         .map(|line| line.rsplit_once(' ').unwrap())
         .map(|(name, value)| (name.to_owned(), value.parse().unwrap()))
         .collect()
-}
-
-#[track_caller]
-fn wait_until(what: &str, mut is_so: impl FnMut() -> bool) {
-    let deadline = Instant::now() + PATIENCE;
-    while !is_so() {
-        assert!(Instant::now() < deadline, "waited in vain until {what}");
-    }
 }
 
 /// Has the server read its configuration anew, which must be without a fault.
