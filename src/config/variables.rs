@@ -10,7 +10,7 @@ pub(super) fn faults(variables: impl Iterator<Item = (OsString, OsString)>) -> V
     let mut faults: Vec<Fault> = variables
         .filter_map(|(name, value)| fault(&name, &value))
         .collect();
-    faults.sort_by(|one, other| one.origin.to_string().cmp(&other.origin.to_string()));
+    faults.sort_by_key(|fault| fault.origin.to_string());
     faults
 }
 

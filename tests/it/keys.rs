@@ -172,6 +172,26 @@ fn a_key_ends_at_its_instant() {
     );
 }
 
+/// The warning comes fourteen days before.
+#[test]
+fn an_end_that_is_near_is_told() {
+    let sandbox = Sandbox::with_file();
+    let ends = [("near", 13), ("far", 15)].map(|(name, days)| {
+        let end = Timestamp::now().saturating_add(Span::from_days(days));
+        let digest = sessile::api::auth::Digest::of(name.as_bytes());
+        format!("[[auth.keys]]\nname = \"{name}\"\nsha256 = \"{digest}\"\nnot_after = \"{end}\"\n")
+    });
+    sandbox.write("sessile.toml", &ends.concat());
+    let server = start(&sandbox);
+    server.signal("-TERM");
+    let log = server.ended().stderr;
+    assert!(log.contains("about to expire"), "{log}");
+    assert!(
+        log.contains("\"near\"") && !log.contains("\"far\""),
+        "{log}"
+    );
+}
+
 fn metrics(server: &Server) -> String {
     server.ask(&request("GET", "/metrics", &[])).body
 }

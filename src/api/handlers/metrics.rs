@@ -11,17 +11,17 @@ use hyper::body::Bytes;
 use hyper::{Response, StatusCode};
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::text::encode;
-use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
+use prometheus_client::encoding::{
+    DescriptorEncoder, EncodeGaugeValue, EncodeLabelSet, NoLabelSet,
+};
 use prometheus_client::metrics::MetricType;
-use prometheus_client::metrics::counter::ConstCounter;
-use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::Registry;
 
 use crate::api::auth::Caller;
 use crate::api::headers::respond;
 use crate::api::live::Live;
 use crate::api::service::{Local, Shared};
-use crate::metrics::{KeyUses, Refused};
+use crate::metrics::{Counter, KeyUses, Refused};
 use crate::time::Timestamp;
 
 /// OpenMetrics 1.0.0, section "Protocol Negotiation".
@@ -59,6 +59,22 @@ impl Collector for Scrape {
     }
 }
 
+/// The value of a label, and the counter for it in a worker's block.
+type Labelled<T> = (&'static str, fn(&T) -> &Counter);
+
+const REASONS: [Labelled<Refused>; 4] = [
+    ("missing", |refused| &refused.missing),
+    ("repeated", |refused| &refused.repeated),
+    ("unknown", |refused| &refused.unknown),
+    ("expired", |refused| &refused.expired),
+];
+
+const CLASSES: [Labelled<KeyUses>; 3] = [
+    ("2xx", |uses| &uses.succeeded),
+    ("4xx", |uses| &uses.at_fault),
+    ("5xx", |uses| &uses.failed),
+];
+
 fn build(encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
     encoder
         .encode_descriptor("build", "This program", None, MetricType::Info)?
@@ -67,81 +83,60 @@ fn build(encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
 
 impl Scrape {
     fn refused(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
-        let mut family = encoder.encode_descriptor(
+        let workers = &self.shared.metrics.workers;
+        let count = |(reason, counter): Labelled<Refused>| {
+            let count = workers.sum(|worker| counter(&worker.refused));
+            ([("reason", reason)], count)
+        };
+        counters(
+            encoder,
             "authentication_failures",
             "Requests without a valid API key, by reason",
-            None,
-            MetricType::Counter,
-        )?;
-        let reasons: [(&str, fn(&Refused) -> &_); 4] = [
-            ("missing", |refused| &refused.missing),
-            ("repeated", |refused| &refused.repeated),
-            ("unknown", |refused| &refused.unknown),
-            ("expired", |refused| &refused.expired),
-        ];
-        for (reason, counter) in reasons {
-            let count = self
-                .shared
-                .metrics
-                .workers
-                .sum(|worker| counter(&worker.refused));
-            ConstCounter::new(count).encode(family.encode_family(&[("reason", reason)])?)?;
-        }
-        Ok(())
+            REASONS.into_iter().map(count),
+        )
     }
 
     fn keys(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
-        let mut callers: Vec<(String, &Caller)> = self
-            .live
-            .callers
-            .iter()
+        let callers = self.live.callers.iter();
+        let mut callers: Vec<(String, &Caller)> = callers
             .map(|caller| (escaped(&caller.key.name), caller))
             .collect();
         callers.sort_unstable_by(|(one, _), (other, _)| one.cmp(other));
+        let callers = || {
+            callers
+                .iter()
+                .map(|(name, caller)| (name.as_str(), *caller))
+        };
 
-        let mut family = encoder.encode_descriptor(
+        let by_class = callers().flat_map(|(name, caller)| {
+            CLASSES.map(|(class, counter)| {
+                let labels = [("key", name), ("status", class)];
+                (labels, caller.uses.sum(counter))
+            })
+        });
+        counters(
+            encoder,
             "api_key_requests",
             "Requests with a valid API key, by key and class of status",
-            None,
-            MetricType::Counter,
+            by_class,
         )?;
-        let classes: [(&str, fn(&KeyUses) -> &_); 3] = [
-            ("2xx", |uses| &uses.succeeded),
-            ("4xx", |uses| &uses.at_fault),
-            ("5xx", |uses| &uses.failed),
-        ];
-        for (name, caller) in &callers {
-            for (class, counter) in classes {
-                let labels = [("key", name.as_str()), ("status", class)];
-                ConstCounter::new(caller.uses.sum(counter))
-                    .encode(family.encode_family(&labels)?)?;
-            }
-        }
-
-        let mut family = encoder.encode_descriptor(
+        let limited = callers().filter(|(_, caller)| caller.key.max_rate.is_some());
+        counters(
+            encoder,
             "api_key_rate_limited",
             "Requests over the max_rate of their API key",
-            None,
-            MetricType::Counter,
+            limited.map(|(name, caller)| ([("key", name)], caller.uses.sum(|uses| &uses.limited))),
         )?;
-        for (name, caller) in &callers {
-            if caller.key.max_rate.is_some() {
-                let count = caller.uses.sum(|uses| &uses.limited);
-                ConstCounter::new(count)
-                    .encode(family.encode_family(&[("key", name.as_str())])?)?;
-            }
-        }
-
-        let mut family = encoder.encode_descriptor(
+        let mut ends = encoder.encode_descriptor(
             "api_key_expiry_timestamp_seconds",
             "When the API key expires",
             None,
             MetricType::Gauge,
         )?;
-        for (name, caller) in &callers {
+        for (name, caller) in callers() {
             if let Some(end) = caller.key.not_after {
-                ConstGauge::new(seconds(end))
-                    .encode(family.encode_family(&[("key", name.as_str())])?)?;
+                ends.encode_family(&[("key", name)])?
+                    .encode_gauge(&seconds(end))?;
             }
         }
         Ok(())
@@ -149,21 +144,46 @@ impl Scrape {
 
     fn reload(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
         let reload = &self.shared.metrics.reload;
-        let is_successful = encoder.encode_descriptor(
+        gauge(
+            encoder,
             "config_last_reload_successful",
             "Whether the configuration could be read the last time",
-            None,
-            MetricType::Gauge,
+            u32::from(reload.is_successful()),
         )?;
-        ConstGauge::new(u32::from(reload.is_successful())).encode(is_successful)?;
-        let succeeded_at = encoder.encode_descriptor(
+        gauge(
+            encoder,
             "config_last_reload_success_timestamp_seconds",
             "When the configuration in force was read",
-            None,
-            MetricType::Gauge,
-        )?;
-        ConstGauge::new(seconds(reload.succeeded_at())).encode(succeeded_at)
+            seconds(reload.succeeded_at()),
+        )
     }
+}
+
+/// A counter for each set of labels.
+fn counters<L: EncodeLabelSet>(
+    encoder: &mut DescriptorEncoder<'_>,
+    name: &str,
+    help: &str,
+    counts: impl IntoIterator<Item = (L, u64)>,
+) -> fmt::Result {
+    let mut family = encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
+    for (labels, count) in counts {
+        family
+            .encode_family(&labels)?
+            .encode_counter::<NoLabelSet, _, f64>(&count, None)?;
+    }
+    Ok(())
+}
+
+fn gauge(
+    encoder: &mut DescriptorEncoder<'_>,
+    name: &str,
+    help: &str,
+    value: impl EncodeGaugeValue,
+) -> fmt::Result {
+    encoder
+        .encode_descriptor(name, help, None, MetricType::Gauge)?
+        .encode_gauge(&value)
 }
 
 /// Exact: every instant that can be written is below 2^53 ms.
