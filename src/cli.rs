@@ -31,7 +31,8 @@ Exit codes: 0 done; 1 a negative finding (check: no active session; doctor: unfi
 pub enum Command {
     /// Answer requests until SIGTERM or SIGINT
     ///
-    /// Prints `listening on http://HOST:PORT` once it answers.
+    /// Prints `listening on http://HOST:PORT` once it answers. SIGHUP has it read API keys and session policies anew,
+    /// between two requests; where anything in the configuration is at fault, what was in force stays so.
     #[command(after_help = "\
 Examples:
   sessile serve --demo                       try it, with nothing prepared

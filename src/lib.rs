@@ -12,6 +12,7 @@
 //! - [`api`]: one request to one response. Knows no socket, and meets `server` at hyper's `Service`.
 //! - [`exchange`]: the shapes that sessions come in from elsewhere and go out in.
 //! - [`store`]: the SQLite file. Knows no HTTP, and meets `api` at one handle, [`store::Reader`].
+//! - [`metrics`]: what is counted, for whoever reads `/metrics`.
 //! - [`session`]: what a session is and when it counts. The predicate stands here and nowhere else.
 //! - [`time`]: instants and spans in milliseconds.
 
@@ -25,6 +26,7 @@ pub mod cli;
 pub mod commands;
 pub mod config;
 pub mod exchange;
+pub mod metrics;
 pub mod server;
 pub mod session;
 pub mod store;

@@ -3,7 +3,7 @@
 //! - [`service`]: the way of a request, from top to bottom.
 //! - [`framing`]: what a request must be before its meaning matters. [`gate`]: how many may be under way.
 //! - [`router`]: which operation a target and a method name.
-//! - [`auth`]: who asks. [`params`]: about whom, and at what instant.
+//! - [`auth`]: who asks. [`rate`]: how often. [`live`]: what a reload replaces. [`params`]: about whom, and at what instant.
 //! - [`handlers`]: the operations.
 //! - [`problem`]: every error, and how it is written. [`negotiate`]: in which media type.
 //! - [`trace`]: the ids of a request. [`headers`]: the fields of both directions.
@@ -13,9 +13,11 @@ mod framing;
 mod gate;
 mod handlers;
 mod headers;
+mod live;
 pub mod negotiate;
 pub mod params;
 pub mod problem;
+mod rate;
 pub mod router;
 mod service;
 pub mod trace;

@@ -30,6 +30,7 @@ pub enum Kind {
     NotFound,
     MethodNotAllowed,
     UriTooLong,
+    TooManyRequests,
     HeadersTooLarge,
     InternalError,
     Unavailable,
@@ -99,6 +100,15 @@ impl Kind {
                 code: 30104140,
                 title: "URI Too Long",
                 detail: "The request target is longer than {limit} bytes.",
+            },
+            // RFC 6585 section 4
+            Self::TooManyRequests => Entry {
+                status: StatusCode::TOO_MANY_REQUESTS,
+                slug: "too-many-requests",
+                i18n_key: "error.too_many_requests",
+                code: 30104290,
+                title: "Too Many Requests",
+                detail: "The API key has made more requests than its rate allows; try again in {retry_after} s.",
             },
             Self::HeadersTooLarge => Entry {
                 status: StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
@@ -172,6 +182,14 @@ impl Problem {
             retry_after: Some(retry_after),
             cause: Some(cause.to_owned()),
             ..Self::new(Kind::Unavailable).with_arg("retry_after", retry_after)
+        }
+    }
+
+    /// A 429: the key's rate is passed; the same request may be sent again after as many seconds.
+    pub fn too_many_requests(retry_after: u32) -> Self {
+        Self {
+            retry_after: Some(retry_after),
+            ..Self::new(Kind::TooManyRequests).with_arg("retry_after", retry_after)
         }
     }
 
@@ -392,6 +410,7 @@ mod tests {
             Kind::NotFound,
             Kind::MethodNotAllowed,
             Kind::UriTooLong,
+            Kind::TooManyRequests,
             Kind::HeadersTooLarge,
             Kind::InternalError,
             Kind::Unavailable,

@@ -19,6 +19,8 @@ pub enum Route<'t> {
     Health,
     /// `/readyz`
     Ready,
+    /// `/metrics`
+    Metrics,
 }
 
 /// Which routes a listener has.
@@ -35,8 +37,8 @@ impl Surface {
     fn has(self, route: Route<'_>) -> bool {
         match self {
             Self::All => true,
-            Self::Operation => matches!(route, Route::Active { .. }),
-            Self::Admin => matches!(route, Route::Health | Route::Ready),
+            Self::Operation => !route.is_beside(),
+            Self::Admin => route.is_beside(),
         }
     }
 }
@@ -58,6 +60,16 @@ impl Route<'_> {
             Self::Active { .. } => "/internal/session/sessions/{user_id}/active",
             Self::Health => "/healthz",
             Self::Ready => "/readyz",
+            Self::Metrics => "/metrics",
+        }
+    }
+
+    /// Whether it stands beside the operation: it tells how the server is, needs no key, and is answered even while
+    /// the server is full or about to stop.
+    pub fn is_beside(&self) -> bool {
+        match self {
+            Self::Active { .. } => false,
+            Self::Health | Self::Ready | Self::Metrics => true,
         }
     }
 }
@@ -87,6 +99,7 @@ pub fn route<'t>(
         (Some(user_id), _) => Route::Active { user_id },
         (None, "/healthz") => Route::Health,
         (None, "/readyz") => Route::Ready,
+        (None, "/metrics") => Route::Metrics,
         _ => return Err(NoRoute::NotFound),
     };
     match *method {
@@ -131,6 +144,7 @@ mod tests {
         }
         assert_eq!(found("/healthz"), Ok(Route::Health));
         assert_eq!(found("/readyz"), Ok(Route::Ready));
+        assert_eq!(found("/metrics"), Ok(Route::Metrics));
         for path in [
             "",
             "/",
@@ -182,6 +196,7 @@ mod tests {
         for (surface, path) in [
             (Surface::Admin, operation),
             (Surface::Operation, Some("/healthz")),
+            (Surface::Operation, Some("/metrics")),
         ] {
             assert_eq!(route(surface, &Method::GET, path), Err(NoRoute::NotFound));
             assert_eq!(route(surface, &Method::POST, path), Err(NoRoute::NotFound));

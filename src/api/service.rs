@@ -18,6 +18,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::Poll;
 use std::time::Instant;
 
+use arc_swap::ArcSwap;
 use futures_util::future::Either;
 use http_body_util::Full;
 use hyper::body::{Body, Bytes};
@@ -25,14 +26,16 @@ use hyper::header::{CONNECTION, CONTENT_LENGTH, HeaderName, HeaderValue};
 use hyper::http::request::Parts;
 use hyper::{Method, Request, Response, StatusCode};
 
-use super::auth::Keyring;
+use super::auth::{Caller, Keyring};
 use super::gate::{Gate, Pass};
-use super::handlers::{active::active, health};
+use super::handlers::{active::active, health, metrics};
 use super::headers::X_REQUEST_ID;
+use super::live::Live;
 use super::problem::{Context, Kind, Problem};
 use super::router::{NoRoute, Route, Surface, route};
 use super::trace::{TraceContext, request_id};
 use super::{framing, router};
+use crate::metrics::Metrics;
 use crate::session::Policies;
 use crate::store::{Lane, Reader};
 use crate::time::Timestamp;
@@ -70,14 +73,15 @@ pub(super) struct Local {
     pub(super) lane: Arc<Lane>,
     surface: Surface,
     /// Its number, by which its requests are counted.
-    worker: usize,
+    pub(super) worker: usize,
 }
 
 /// What all workers read.
 pub(super) struct Shared {
     pub(super) settings: Settings,
-    pub(super) keyring: Keyring,
-    pub(super) policies: Policies,
+    /// Read without a lock and without a count of readers that cores would share.
+    pub(super) live: ArcSwap<Live>,
+    pub(super) metrics: Metrics,
     reader: Reader,
     challenge: HeaderValue,
     in_flight: Arc<Gate>,
@@ -88,15 +92,15 @@ pub(super) struct Shared {
 #[derive(Default)]
 pub(super) struct Seen<'a> {
     route: Option<&'static str>,
-    /// The name of the key.
-    pub(super) key: Option<Cow<'a, str>>,
+    /// Whose key it carries.
+    pub(super) caller: Option<Cow<'a, Arc<Caller>>>,
 }
 
 impl Seen<'_> {
     fn into_owned(self) -> Seen<'static> {
         Seen {
             route: self.route,
-            key: self.key.map(|key| Cow::Owned(key.into_owned())),
+            caller: self.caller.map(|caller| Cow::Owned(caller.into_owned())),
         }
     }
 }
@@ -135,10 +139,12 @@ impl Api {
     ) -> Result<Self, hyper::header::InvalidHeaderValue> {
         let challenge = HeaderValue::try_from(format!("ApiKey realm=\"{}\"", settings.service))?;
         let in_flight = Arc::new(Gate::new(settings.max_in_flight, settings.workers));
+        let live = Live::new(keyring, policies, settings.workers);
+        let metrics = Metrics::new(settings.workers, Timestamp::now());
         Ok(Self(Arc::new(Shared {
             settings,
-            keyring,
-            policies,
+            live: ArcSwap::from_pointee(live),
+            metrics,
             reader,
             challenge,
             in_flight,
@@ -163,6 +169,21 @@ impl Api {
         (0..self.0.settings.workers).map(of_worker).collect()
     }
 
+    /// Answers the requests that come from now on by these keys and policies; those under way go on by what they began
+    /// with.
+    pub fn replace(&self, keyring: Keyring, policies: Policies) {
+        let shared = &self.0;
+        let next = shared
+            .live
+            .load()
+            .next(keyring, policies, shared.settings.workers);
+        shared.live.store(Arc::new(next));
+    }
+
+    pub fn metrics(&self) -> &Metrics {
+        &self.0.metrics
+    }
+
     /// From now on every question is answered 503: the server is about to stop.
     pub fn drain(&self) {
         self.0.draining.store(true, Ordering::Relaxed);
@@ -183,8 +204,10 @@ impl Endpoint {
             has_body,
             at: Instant::now(),
         };
+        // One state for the whole request, whatever is reloaded meanwhile.
+        let live = self.0.shared.live.load();
         let mut seen = Seen::default();
-        let outcome = match no_panic(|| self.answer(&asked, &mut seen)) {
+        let outcome = match no_panic(|| self.answer(&asked, &live, &mut seen)) {
             Ok(Step::Done(response)) => Ok(response),
             Err(problem) => Err(problem),
             Ok(Step::Wait(work)) => {
@@ -223,13 +246,19 @@ impl Endpoint {
                 development: self.0.shared.settings.development,
             })
         });
+        if let Some(caller) = &seen.caller {
+            caller
+                .uses
+                .of(self.0.worker)
+                .count(response.status().as_u16());
+        }
         tracing::debug!(
             request.id = id,
             trace.id = trace.trace_id(),
             http.method = %request.method,
             http.route = seen.route,
             http.status = response.status().as_u16(),
-            key.name = seen.key.as_deref(),
+            key.name = seen.caller.as_ref().map(|caller| caller.key.name.as_str()),
             duration.us = u64::try_from(asked.at.elapsed().as_micros()).unwrap_or(u64::MAX),
             "answered"
         );
@@ -250,25 +279,30 @@ impl Endpoint {
     }
 
     /// The checks in the order of the contract, then the operation.
-    fn answer<'a>(&'a self, asked: &Asked, seen: &mut Seen<'a>) -> Result<Step, Problem> {
+    fn answer<'a>(
+        &self,
+        asked: &Asked,
+        live: &'a Arc<Live>,
+        seen: &mut Seen<'a>,
+    ) -> Result<Step, Problem> {
         let request = &asked.head;
         let route = self.route(request);
         seen.route = route.as_ref().ok().map(Route::pattern);
         // Whoever asks how the server is must learn it from a full or stopping server, too.
-        let asks_for_health = matches!(route, Ok(Route::Health | Route::Ready));
-        let in_flight = if asks_for_health {
+        let in_flight = if route.as_ref().is_ok_and(Route::is_beside) {
             None
         } else {
             Some(self.0.shared.enter(self.0.worker)?)
         };
         framing::check(request)?;
         let step = match route? {
-            Route::Active { user_id } => active(&self.0, asked, user_id, seen)?,
+            Route::Active { user_id } => active(&self.0, live, asked, user_id, seen)?,
             Route::Health => Step::Done(health::healthz()),
             Route::Ready => {
-                let api = Arc::clone(&self.0);
-                Step::wait(async move { Ok(health::readyz(&api).await) })
+                let (api, live) = (Arc::clone(&self.0), Arc::clone(live));
+                Step::wait(async move { Ok(health::readyz(&api, &live).await) })
             }
+            Route::Metrics => Step::Done(metrics::metrics(&self.0, live)),
         };
         Ok(match (step, in_flight) {
             (Step::Wait(work), Some(pass)) => {

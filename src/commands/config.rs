@@ -30,9 +30,7 @@ struct Setting<'c> {
 
 pub(super) fn run(args: &ShowConfig) -> anyhow::Result<Done> {
     let config = load(&args.common)?;
-    let keyring = config.keyring()?;
-    let mut keys: Vec<_> = keyring.iter().map(|key| key.name.as_str()).collect();
-    keys.sort_unstable();
+    let keys = config.key_names();
     let effective = Effective {
         file: config.file.as_deref(),
         settings: config
@@ -47,6 +45,8 @@ pub(super) fn run(args: &ShowConfig) -> anyhow::Result<Done> {
         keys: &keys,
     };
     say(&args.output, &effective, |out| words(out, &config, &keys))?;
+    // What is wrong with the keys is said after the rest was shown.
+    config.keyring()?;
     if keys.is_empty() {
         warn(
             "no API key is configured, so `sessile serve` would not start; `sessile key new NAME` makes one",

@@ -1,12 +1,15 @@
 //! `sessile serve`: the rooms wired together, from the configuration to the last closed connection.
 
 mod demo;
+mod reload;
 
+use std::convert::Infallible;
 use std::io::{self, Write};
 use std::pin::pin;
 use std::time::Duration;
 
 use anyhow::Context;
+use futures_util::future::OptionFuture;
 use hyper::service::service_fn;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
@@ -19,31 +22,52 @@ use crate::config::{Config, Fault, Faults, Flags, Mode, Origin};
 use crate::server::{self, Address, Answers, BindError, Listener, workers};
 use crate::store::Reader;
 use crate::telemetry;
-use crate::time::Timestamp;
+use crate::time::{Span, Timestamp};
 
 /// How long requests under way may take to finish after a signal.
 const DRAIN: Duration = Duration::from_secs(10);
+
+/// How long before its end a key's end is told.
+const SOON: Span = Span::from_days(14);
 
 pub(super) fn run(args: &cli::Serve) -> anyhow::Result<Done> {
     if args.demo {
         return demo::run(args);
     }
-    let config = Config::load(&flags(args))?;
+    let flags = flags(args);
+    let config = Config::load(&flags)?;
     telemetry::init(config.log.level, config.log.format).context("can't start logging")?;
+    let keyring = keys(&config)?;
+    serve(config, keyring, Some(flags), |_| Ok(()))
+}
+
+/// The keys of the configuration, of which there must be one.
+fn keys(config: &Config) -> Result<Keyring, Faults> {
     let keyring = config.keyring()?;
     if keyring.is_empty() {
         let complaint =
             "found no API key; allowed: at least one, which `sessile key new NAME` makes"
                 .to_owned();
-        let origin = config.file.map_or(Origin::Default, Origin::File);
+        let origin = config.file.clone().map_or(Origin::Default, Origin::File);
         return Err(Faults(vec![Fault {
             origin,
             key: "auth.keys".to_owned(),
             complaint,
-        }])
-        .into());
+        }]));
     }
-    serve(config, keyring, |_| Ok(()))
+    Ok(keyring)
+}
+
+/// Says which keys have expired, and which are about to.
+fn tell_ends(keyring: &Keyring, now: Timestamp) {
+    for key in keyring.iter() {
+        let Some(end) = key.not_after else { continue };
+        if key.is_expired_at(now) {
+            tracing::warn!(key.name, key.not_after = %end, "this API key has expired and is refused");
+        } else if key.is_expired_at(now.saturating_add(SOON)) {
+            tracing::warn!(key.name, key.not_after = %end, "this API key is about to expire");
+        }
+    }
 }
 
 fn flags(args: &cli::Serve) -> Flags {
@@ -57,26 +81,25 @@ fn flags(args: &cli::Serve) -> Flags {
     }
 }
 
-/// Serves until a signal. `greet` is told the first address once requests are answered there.
+/// Serves until a signal. `greet` is told the first address once requests are answered there. `flags` are what the
+/// configuration is read with when it is read anew; without them it never is.
 fn serve(
     config: Config,
     keyring: Keyring,
+    flags: Option<Flags>,
     greet: impl FnOnce(&str) -> anyhow::Result<()>,
 ) -> anyhow::Result<Done> {
-    let now = Timestamp::now();
-    for key in keyring.iter().filter(|key| key.is_expired_at(now)) {
-        tracing::warn!(key.name, "this API key has expired and is refused");
-    }
+    tell_ends(&keyring, Timestamp::now());
     let reader = Reader::open(&config.database.path, config.database.reading)?;
     let settings = Settings {
         development: config.mode == Mode::Development,
-        key_header: config.auth.header,
-        service: config.service_name,
-        problems_base_url: config.problems_base_url,
+        key_header: config.auth.header.clone(),
+        service: config.service_name.clone(),
+        problems_base_url: config.problems_base_url.clone(),
         max_in_flight: config.server.max_in_flight,
         workers: workers(),
     };
-    let api = Api::new(settings, keyring, config.policies, reader)?;
+    let api = Api::new(settings, keyring, config.policies.clone(), reader)?;
 
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -86,6 +109,10 @@ fn serve(
             signal(SignalKind::terminate())?,
             signal(SignalKind::interrupt())?,
         ];
+        let hangup = flags
+            .is_some()
+            .then(|| signal(SignalKind::hangup()))
+            .transpose()?;
         let listeners = bind_all(&config.server.listen).await?;
         let admin_listeners = bind_all(&config.server.admin_listen).await?;
         announce("listening on", &listeners)?;
@@ -107,11 +134,15 @@ fn serve(
             .into_iter()
             .map(|worker| worker.into_iter().map(service).collect())
             .collect();
+        let reloads = hangup
+            .zip(flags)
+            .map(|(hangup, flags)| reload::on_hangup(hangup, config, flags, &api));
         serve_all(
             &api,
             [listeners, admin_listeners].into_iter().flatten().collect(),
             services,
             signals,
+            OptionFuture::from(reloads),
         )
         .await?;
         Ok(Done::Yes)
@@ -145,12 +176,13 @@ fn announce(what: &str, listeners: &[Listener]) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Serves every listener until the first signal, then drains until all is done, time is up, or a second signal.
+/// Serves every listener, with reloads, until the first signal to stop, then drains until all is done, time is up, or a second signal.
 async fn serve_all(
     api: &Api,
     listeners: Vec<Listener>,
     services: Vec<Vec<impl Answers>>,
     [mut terminate, mut interrupt]: [Signal; 2],
+    reloads: impl Future<Output = Option<Infallible>>,
 ) -> io::Result<()> {
     let mut signalled = async || {
         tokio::select! {
@@ -163,6 +195,7 @@ async fn serve_all(
     let signal = tokio::select! {
         signal = signalled() => signal,
         served = &mut served => return served.map(|_| ()), // the workers could not be started
+        Some(never) = reloads => match never {},
     };
     tracing::info!(signal, "stopping; requests under way are finished");
     api.drain();

@@ -1,8 +1,15 @@
 //! `[[auth.keys]]` and `INTERNAL_API_KEY`: from what the configuration says of a key to the digest that requests
-//! are compared with. A key given in clear is digested here and held nowhere.
+//! are compared with. A key given in clear is digested here and held nowhere: what was read of a file or a variable is
+//! wiped. Of a key that stands in the configuration itself the parser keeps copies that nobody can reach.
 
 use std::collections::{HashMap, HashSet};
+use std::fs::File;
+use std::io::{self, ErrorKind, Read};
+use std::num::NonZeroU32;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
+
+use zeroize::Zeroizing;
 
 use super::raw::{Fault, Found, Key, Origin, Table, Walk};
 use super::{Config, Faults, Mode};
@@ -17,7 +24,7 @@ const VARIABLE: &str = "INTERNAL_API_KEY";
 const MIN_LENGTH: usize = 32;
 
 /// The most bytes of a key file: it holds one line.
-const MAX_FILE: u64 = 4096;
+const MAX_FILE: usize = 4096;
 
 const KEYS: Key = Key::secret(
     "auth.keys",
@@ -28,7 +35,10 @@ pub const KEY_NAME_ALLOWED: &str =
     "1 to 64 visible ASCII characters, a name for logs that no other key has";
 const NAME: Key = Key::new("name", KEY_NAME_ALLOWED);
 const SHA256: Key = Key::secret("sha256", "the key's SHA-256 in 64 hexadecimal digits");
-const KEY_FILE: Key = Key::new("key_file", "the path of a file that holds the key");
+const KEY_FILE: Key = Key::new(
+    "key_file",
+    "the path of a file that holds the key, or the name of a systemd credential",
+);
 const KEY: Key = Key::secret(
     "key",
     "a string without control characters and without a blank at either end, in production of at least 32 characters",
@@ -36,6 +46,10 @@ const KEY: Key = Key::secret(
 const TENANTS: Key = Key::new(
     "tenants",
     "a list of at least one tenant id, each of 1 to 128 visible ASCII characters",
+);
+const MAX_RATE: Key = Key::new(
+    "max_rate",
+    "a whole number of requests a second from 1 to 1000000",
 );
 const NOT_AFTER: Key = Key::new(
     "not_after",
@@ -52,6 +66,7 @@ pub struct KeySpec {
     secret: Secret,
     tenants: Option<HashSet<TenantId<'static>>>,
     not_after: Option<Timestamp>,
+    max_rate: Option<NonZeroU32>,
 }
 
 #[derive(Debug)]
@@ -101,6 +116,10 @@ pub(super) fn take(walk: &mut Walk, root: &mut Table, mode: Mode) -> Vec<KeySpec
         let not_after = walk.take(&mut table, &NOT_AFTER, |found| {
             Timestamp::parse_rfc3339(found.instant()?).ok()
         });
+        let max_rate = walk.take(&mut table, &MAX_RATE, |found| {
+            let rate = found.integer().filter(|rate| *rate <= 1_000_000)?;
+            NonZeroU32::new(rate)
+        });
 
         if name.is_none() && !walk.has_fault(&table, NAME.name) {
             walk.fault(
@@ -135,6 +154,7 @@ pub(super) fn take(walk: &mut Walk, root: &mut Table, mode: Mode) -> Vec<KeySpec
                 secret,
                 tenants,
                 not_after,
+                max_rate,
             });
         }
         walk.finish(table);
@@ -154,6 +174,14 @@ fn tenants(found: &Found<'_>) -> Option<HashSet<TenantId<'static>>> {
 /// Whether a key can be called so.
 pub fn is_key_name(name: &str) -> bool {
     (1..=64).contains(&name.len()) && name.bytes().all(|byte| byte.is_ascii_graphic())
+}
+
+pub(super) fn names(config: &Config) -> Vec<&str> {
+    let variable = std::env::var_os(VARIABLE).map(|_| VARIABLE);
+    let specs = config.auth.keys.iter().map(|spec| spec.name.as_str());
+    let mut names: Vec<&str> = specs.chain(variable).collect();
+    names.sort_unstable();
+    names
 }
 
 /// Reads the key files and the variable; notes every fault.
@@ -185,6 +213,7 @@ pub(super) fn load(config: &Config) -> Result<Keyring, Faults> {
                     digest,
                     tenants: spec.tenants.clone(),
                     not_after: spec.not_after,
+                    max_rate: spec.max_rate,
                 };
                 add(key, &spec.origin, &spec.place, &mut faults);
             }
@@ -199,16 +228,16 @@ pub(super) fn load(config: &Config) -> Result<Keyring, Faults> {
         }
     }
     if let Some(value) = std::env::var_os(VARIABLE) {
-        use std::os::unix::ffi::OsStrExt;
-        let value = value.as_bytes();
+        let value = Zeroizing::new(value.into_encoded_bytes());
         let origin = Origin::Variable(VARIABLE.to_owned());
-        match check(value, config.mode) {
+        match check(&value, config.mode) {
             Ok(()) => {
                 let key = ApiKey {
                     name: VARIABLE.to_owned(),
-                    digest: Digest::of(value),
+                    digest: Digest::of(&value),
                     tenants: None,
                     not_after: None,
+                    max_rate: None,
                 };
                 add(key, &origin, "", &mut faults);
             }
@@ -253,19 +282,21 @@ pub(super) fn weaknesses(config: &Config) -> Vec<Weakness> {
                 *guessable
             }
             Secret::InFile(path) => {
-                if is_readable_by_all(path) {
+                let path = locate(path);
+                if is_readable_by_all(&path) {
                     let found = format!("everybody may read its file {}", path.display());
-                    add(name, found, Some(path));
+                    add(name, found, Some(&path));
                 }
-                std::fs::read(path).is_ok_and(|key| is_guessable(key.trim_ascii_end()))
+                contents(&path).is_ok_and(|key| is_guessable(key.trim_ascii_end()))
             }
         };
         if guessable {
             add(name, GUESSABLE.to_owned(), None);
         }
     }
-    let variable = std::env::var_os(VARIABLE);
-    if variable.is_some_and(|value| is_guessable(value.as_encoded_bytes())) {
+    let variable =
+        std::env::var_os(VARIABLE).map(|value| Zeroizing::new(value.into_encoded_bytes()));
+    if variable.is_some_and(|value| is_guessable(&value)) {
         add(VARIABLE, GUESSABLE.to_owned(), None);
     }
     weaknesses
@@ -283,23 +314,73 @@ fn is_readable_by_all(path: &Path) -> bool {
 
 /// The digest of the key in a file, without the one newline that may end it.
 fn read(path: &Path, mode: Mode) -> Result<Digest, String> {
-    let size = std::fs::metadata(path)
-        .map_err(|error| format!("can't read {path:?}: {error}"))?
-        .len();
-    if size > MAX_FILE {
+    let place = locate(path);
+    let text = contents(&place).map_err(|why| match credentials() {
+        Some(folder) if path.is_relative() && place == path => {
+            format!("{why}; nor is there a credential of that name in {folder:?}")
+        }
+        _ => why,
+    })?;
+    let key = text.strip_suffix(b"\n").unwrap_or(&text);
+    check(key, mode).map_err(|complaint| format!("{place:?}: {complaint}"))?;
+    Ok(Digest::of(key))
+}
+
+/// Where systemd puts a service's credentials (systemd.exec(5), `LoadCredential=`).
+fn credentials() -> Option<PathBuf> {
+    std::env::var_os("CREDENTIALS_DIRECTORY").map(PathBuf::from)
+}
+
+/// The file that `key_file` names: of a relative path the credential, where there is one, else from the working
+/// directory.
+fn locate(path: &Path) -> PathBuf {
+    let is_none = |credential: &Path| {
+        let found = std::fs::symlink_metadata(credential);
+        found.is_err_and(|error| {
+            matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory)
+        })
+    };
+    match credentials().map(|folder| folder.join(path)) {
+        Some(credential) if path.is_relative() && !is_none(&credential) => credential,
+        _ => path.to_owned(),
+    }
+}
+
+/// What a key file holds, wiped when it is dropped. A pipe without a writer must hold nobody up, nor a device without
+/// an end fill the memory.
+fn contents(path: &Path) -> Result<Zeroizing<Vec<u8>>, String> {
+    let unreadable = |error: io::Error| format!("can't read {path:?}: {error}");
+    let file = File::options()
+        .read(true)
+        .custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY)
+        .open(path)
+        .map_err(unreadable)?;
+    let kind = file.metadata().map_err(unreadable)?;
+    if !kind.is_file() {
+        let found = if kind.is_dir() {
+            "a directory"
+        } else {
+            "a pipe or device"
+        };
+        return Err(format!("found {found} in {path:?}; allowed: a file"));
+    }
+    // With room for all of it, so that no part is left behind where a smaller buffer was.
+    let mut text = Zeroizing::new(Vec::with_capacity(MAX_FILE + 1));
+    file.take(MAX_FILE as u64 + 1)
+        .read_to_end(&mut text)
+        .map_err(unreadable)?;
+    if text.len() > MAX_FILE {
+        let size = kind.len().max(text.len() as u64);
         return Err(format!(
             "found {size} bytes in {path:?}; allowed: one key of up to {MAX_FILE} bytes"
         ));
     }
-    let text = std::fs::read(path).map_err(|error| format!("can't read {path:?}: {error}"))?;
-    let key = text.strip_suffix(b"\n").unwrap_or(&text);
-    check(key, mode).map_err(|complaint| format!("{path:?}: {complaint}"))?;
-    Ok(Digest::of(key))
+    Ok(text)
 }
 
 /// Whether a caller could send the key in a header field at all, and whether it is long enough to keep.
 fn check(key: &[u8], mode: Mode) -> Result<(), String> {
-    let length = String::from_utf8_lossy(key).chars().count();
+    let length = str::from_utf8(key).map_or(key.len(), |key| key.chars().count());
     let blank = |byte: Option<&u8>| byte.is_some_and(|byte| byte.is_ascii_whitespace());
     let found = if key.is_empty() {
         "an empty key".to_owned()

@@ -6,6 +6,7 @@
 
 mod keys;
 mod raw;
+mod variables;
 
 use std::collections::{HashMap, HashSet};
 use std::fmt;
@@ -180,30 +181,56 @@ const LIMIT_MAX: Span = Span::from_days(100 * 366);
 impl Config {
     /// Reads the configuration of this process.
     pub fn load(flags: &Flags) -> Result<Self, Faults> {
-        let file = find_file(flags).map_err(|fault| Faults(vec![fault]))?;
+        Self::read(flags, find_file(flags), None)
+    }
+
+    /// Reads the configuration anew for a process that runs by this one: from the same file, and by the rules of the
+    /// same mode, which can't change while it runs.
+    pub fn reload(&self, flags: &Flags) -> Result<Self, Faults> {
+        let file = match &self.file {
+            Some(file) => {
+                readable(file.clone(), Origin::Default, std::fs::metadata(file)).map(Some)
+            }
+            None => find_file(flags),
+        };
+        Self::read(flags, file, Some(self.mode))
+    }
+
+    fn read(
+        flags: &Flags,
+        file: Result<Option<PathBuf>, Fault>,
+        mode: Option<Mode>,
+    ) -> Result<Self, Faults> {
+        let file = file.map_err(|fault| Faults(vec![fault]))?;
         let mut figment = Figment::from(Toml::string(&defaults()));
         if let Some(file) = &file {
             figment = figment.merge(Toml::file_exact(file));
         }
         figment = figment.merge(Env::prefixed(ENV_PREFIX).ignore(&["config"]).split("__"));
-        Self::parse(merge_flags(figment, flags), file)
+        let faults = variables::faults(std::env::vars_os());
+        Self::parse(merge_flags(figment, flags), file, mode, faults)
     }
 
     /// The configuration of a process that has no file and minds no environment, as a demonstration has not.
     pub fn from_flags(flags: &Flags) -> Result<Self, Faults> {
-        Self::parse(
-            merge_flags(Figment::from(Toml::string(&defaults())), flags),
-            None,
-        )
+        let figment = merge_flags(Figment::from(Toml::string(&defaults())), flags);
+        Self::parse(figment, None, None, Vec::new())
     }
 
-    fn parse(figment: Figment, file: Option<PathBuf>) -> Result<Self, Faults> {
+    /// `mode`, where there is one, stands in for that of the sources; `faults` are those found before.
+    fn parse(
+        figment: Figment,
+        file: Option<PathBuf>,
+        mode: Option<Mode>,
+        faults: Vec<Fault>,
+    ) -> Result<Self, Faults> {
         let (mut walk, mut root) =
             Walk::new(figment, file.as_deref()).map_err(|fault| Faults(vec![fault]))?;
         let walk = &mut walk;
-        let config = Self::walk(walk, &mut root, file);
+        let config = Self::walk(walk, &mut root, file, mode);
         walk.finish(root);
         walk.close();
+        walk.faults.extend(faults);
         match config {
             Some(config) if walk.faults.is_empty() => Ok(Self {
                 settings: std::mem::take(&mut walk.settings),
@@ -214,12 +241,18 @@ impl Config {
     }
 
     /// Takes every key, whatever the others are like; `None` where one that must be there was not allowed.
-    fn walk(walk: &mut Walk, root: &mut Table, file: Option<PathBuf>) -> Option<Self> {
-        let mode = walk.take(root, &MODE, |found| match found.text()? {
+    fn walk(
+        walk: &mut Walk,
+        root: &mut Table,
+        file: Option<PathBuf>,
+        mode: Option<Mode>,
+    ) -> Option<Self> {
+        let said = walk.take(root, &MODE, |found| match found.text()? {
             "production" => Some(Mode::Production),
             "development" => Some(Mode::Development),
             _ => None,
         });
+        let mode = mode.or(said);
         let listen = walk.take(root, &LISTEN, addresses);
         let admin_listen = walk
             .take(root, &ADMIN_LISTEN, addresses)
@@ -326,6 +359,11 @@ impl Config {
     /// Reads the key files and makes the keys that requests are compared with.
     pub fn keyring(&self) -> Result<Keyring, Faults> {
         keys::load(self)
+    }
+
+    /// The names of all keys, in their order, whether or not they can be read.
+    pub fn key_names(&self) -> Vec<&str> {
+        keys::names(self)
     }
 
     /// What could be better about keys that are allowed.

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// The rooms from the door inwards; those of one line are neighbours that do not know each other.
-const FLOORS: [&[&str]; 10] = [
+const FLOORS: [&[&str]; 11] = [
     &["main"],
     &["commands"],
     &["cli"],
@@ -13,6 +13,7 @@ const FLOORS: [&[&str]; 10] = [
     &["server", "api"],
     &["exchange"],
     &["store"],
+    &["metrics"],
     &["session"],
     &["time"],
 ];

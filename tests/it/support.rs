@@ -22,6 +22,15 @@ pub fn skipped(reason: &str) {
     let _ = writeln!(std::io::stderr(), "skipped: {reason}");
 }
 
+/// Asks again and again, without a pause, until it is so.
+#[track_caller]
+pub fn wait_until(what: &str, mut is_so: impl FnMut() -> bool) {
+    let deadline = Instant::now() + PATIENCE;
+    while !is_so() {
+        assert!(Instant::now() < deadline, "waited in vain until {what}");
+    }
+}
+
 /// A folder of its own, in which the program runs with an environment of its own.
 pub struct Sandbox {
     folder: TempDir,

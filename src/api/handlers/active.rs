@@ -8,7 +8,9 @@ use hyper::body::Bytes;
 use hyper::{Response, StatusCode};
 use serde::{Serialize, Serializer};
 
+use crate::api::auth::Refusal;
 use crate::api::headers::{JSON, respond};
+use crate::api::live::Live;
 use crate::api::params::Question;
 use crate::api::problem::{Kind, Problem, to_json};
 use crate::api::service::{Asked, Local, Seen, Step};
@@ -56,32 +58,32 @@ impl Serialize for ActiveSessionStatus {
 }
 
 pub(in crate::api) fn active<'a>(
-    api: &'a Local,
+    api: &Local,
+    live: &'a Live,
     asked: &Asked,
     user_segment: &str,
     seen: &mut Seen<'a>,
 ) -> Result<Step, Problem> {
     let headers = &asked.head.headers;
     let clock = Timestamp::now();
-    let key = api
-        .shared
-        .keyring
-        .authenticate(headers, &api.shared.settings.key_header, clock)?;
-    seen.key = Some(Cow::Borrowed(&key.name));
+    let caller = live
+        .callers
+        .authenticate(headers, &api.shared.settings.key_header, clock)
+        .map_err(|refusal| refuse(api, refusal))?;
+    seen.caller = Some(Cow::Borrowed(caller));
+    caller
+        .take_turn()
+        .inspect_err(|_| caller.uses.of(api.worker).limited.add_one())?;
     let question = Question::parse(
         headers,
         user_segment,
         clock,
         api.shared.settings.development,
     )?;
-    if !key.allows(&question.tenant) {
+    if !caller.key.allows(&question.tenant) {
         return Err(Problem::new(Kind::TenantNotAllowed));
     }
-    let cutoffs = api
-        .shared
-        .policies
-        .of(&question.tenant)
-        .cutoffs(question.at);
+    let cutoffs = live.policies.of(&question.tenant).cutoffs(question.at);
     let (tenant, user) = (&question.tenant, &question.user);
     if let Some(count) = api.lane.count_at_once(tenant, user, &cutoffs, asked.at) {
         return Ok(Step::Done(response(count)));
@@ -94,4 +96,17 @@ pub(in crate::api) fn active<'a>(
 
 fn response(session_count: u64) -> Response<Full<Bytes>> {
     respond(StatusCode::OK, JSON, answer(session_count))
+}
+
+/// The one answer for every reason, which is counted by reason.
+fn refuse(api: &Local, refusal: Refusal) -> Problem {
+    let refused = &api.shared.metrics.workers.of(api.worker).refused;
+    let counter = match refusal {
+        Refusal::Missing => &refused.missing,
+        Refusal::Repeated => &refused.repeated,
+        Refusal::Unknown => &refused.unknown,
+        Refusal::Expired => &refused.expired,
+    };
+    counter.add_one();
+    Problem::new(Kind::InvalidApiKey)
 }

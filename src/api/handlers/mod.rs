@@ -2,3 +2,4 @@
 
 pub(super) mod active;
 pub(super) mod health;
+pub(super) mod metrics;

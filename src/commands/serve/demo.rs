@@ -73,8 +73,9 @@ pub(super) fn run(args: &cli::Serve) -> anyhow::Result<Done> {
         digest: Digest::of(KEY.as_bytes()),
         tenants: None,
         not_after: None,
+        max_rate: None,
     });
-    serve(config, keyring, greet)
+    serve(config, keyring, None, greet)
 }
 
 /// Prints lines to paste.
