@@ -6,25 +6,37 @@
 //!     cargo bench                                 1,000,000 rows, 7 rounds of 2 s
 //!     cargo bench -- --rows 20000000 --rounds 3   other sizes
 //!     cargo bench -- --nginx 1                    nginx with a constant answer beside them, where it is installed
+//!     cargo bench -- --axum 1 --fastify 1         axum + sqlx and fastify + better-sqlite3 over the same file; the number
+//!                                                 of fastify is that of its processes
+//!     cargo bench -- sizes                        ours over 10,000 and over 20,000,000 rows, in the same rounds
+//!     cargo bench -- sizes --sizes 1000,100000    over others
+//!     cargo bench -- --folder DIR                 the files of rows are made, kept and found again there
 //!     cargo bench -- beside                       ours beside a writer, a heavy user, and 10,000 idle connections
 //!     cargo bench -- instructions                 instructions a request, by callgrind; fails where they have grown
 
 #![allow(clippy::print_stdout, reason = "what a benchmark is for")]
 #![allow(clippy::unwrap_used, reason = "a benchmark that fails has no figures")]
 
+mod answers;
 mod bare;
 mod beside;
 mod data;
 mod figures;
 mod instructions;
 mod load;
+mod peers;
 mod process;
+mod sizes;
 
+use std::path::PathBuf;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use figures::median;
 use process::Server;
+
+/// How long each server is asked before anything is measured: a compiler at run time, fastify's, takes a while.
+const WARM_UP: Duration = Duration::from_secs(2);
 
 /// What to measure.
 struct Options {
@@ -34,6 +46,13 @@ struct Options {
     connections: usize,
     rate: u64,
     nginx: bool,
+    axum: bool,
+    /// How many processes; 0 for none.
+    fastify: usize,
+    /// Numbers of rows to compare.
+    sizes: Vec<u64>,
+    /// Where files are kept; a temporary folder where there is none.
+    folder: Option<PathBuf>,
 }
 
 fn main() {
@@ -45,6 +64,7 @@ fn main() {
         Some("bare") => bare::run(),
         Some("load") => load::run(&args[1..]),
         Some("instructions") => instructions::check(),
+        Some("sizes") => sizes::compare(&options(&args[1..])),
         Some("beside") => disturb(&options(&args[1..])),
         _ => compare(&options(&args)),
     }
@@ -58,6 +78,10 @@ fn options(args: &[String]) -> Options {
         connections: 32,
         rate: 20_000,
         nginx: false,
+        axum: false,
+        fastify: 0,
+        sizes: vec![10_000, 20_000_000],
+        folder: None,
     };
     for pair in args.chunks(2) {
         let [name, value] = pair else {
@@ -70,9 +94,16 @@ fn options(args: &[String]) -> Options {
             "--connections" => options.connections = value.parse().unwrap(),
             "--rate" => options.rate = value.parse().unwrap(),
             "--nginx" => options.nginx = value != "0",
+            "--axum" => options.axum = value != "0",
+            "--fastify" => options.fastify = value.parse().unwrap(),
+            "--sizes" => {
+                options.sizes = value.split(',').map(|rows| rows.parse().unwrap()).collect();
+            }
+            "--folder" => options.folder = Some(PathBuf::from(value)),
             _ => {
                 panic!(
-                    "{name:?} is none of --rows, --rounds, --seconds, --connections, --rate and --nginx"
+                    "{name:?} is none of --rows, --rounds, --seconds, --connections, --rate, --nginx, --axum, --fastify, \
+                     --sizes and --folder"
                 )
             }
         }
@@ -95,25 +126,22 @@ struct Figures {
 }
 
 fn compare(options: &Options) {
-    let folder = tempfile::tempdir().unwrap();
-    let database = folder.path().join("bench.db");
-    say(&format!("filling a file with {} rows", options.rows));
-    data::fill(&database, options.rows);
+    let scratch = tempfile::tempdir().unwrap();
+    let folder = options.folder.as_deref().unwrap_or(scratch.path());
+    let database = data::file(folder, options.rows);
     let users = options.rows / data::SESSIONS_A_USER;
     let mut servers = vec![
         ("bare hyper", Server::bare()),
         ("sessile", Server::sessile(&database)),
     ];
-    if options.nginx {
-        servers.push(("nginx, constant answer", Server::nginx(folder.path())));
-    }
+    servers.extend(peers::start(
+        options,
+        &database,
+        scratch.path(),
+        &servers[1].1.address,
+    ));
     for (_, server) in &servers {
-        let answers = load::closed(
-            &server.address,
-            users,
-            options.connections,
-            Duration::from_millis(500),
-        );
+        let answers = load::closed(&server.address, users, options.connections, WARM_UP);
         assert!(answers.requests > 0, "no answer");
     }
 
@@ -142,8 +170,9 @@ fn compare(options: &Options) {
     }
 
     say(&format!(
-        "\nmedians of {} rounds of {} s, {} connections, {} rows; in parentheses the median of the rounds' ratios to bare hyper\n",
-        options.rounds, options.seconds, options.connections, options.rows
+        "\nmedians of {} rounds of {} s, {} connections, {} rows, fixed rate {}/s; in parentheses the median of the rounds' ratios to bare \
+         hyper\n",
+        options.rounds, options.seconds, options.connections, options.rows, options.rate
     ));
     say(
         "| server | requests/s | processor time a request | p50 at fixed rate | p99 at fixed rate | RssAnon |",

@@ -46,8 +46,8 @@ impl Server {
         Self::start(command)
     }
 
-    /// nginx with the same answer and headers.
-    pub(crate) fn nginx(folder: &Path) -> Self {
+    /// nginx with the same answer and headers, or why it can't be had.
+    pub(crate) fn nginx(folder: &Path) -> Result<Self, String> {
         let port = std::net::TcpListener::bind("127.0.0.1:0")
             .unwrap()
             .local_addr()
@@ -72,20 +72,30 @@ impl Server {
             .arg(&file)
             .stderr(Stdio::null())
             .spawn()
-            .expect("nginx is installed");
+            .map_err(|error| format!("nginx does not start: {error}"))?;
         let address = format!("127.0.0.1:{port}");
         while std::net::TcpStream::connect(&address).is_err() {
             std::thread::sleep(Duration::from_millis(10));
         }
-        Self { child, address }
+        Ok(Self { child, address })
     }
 
-    fn start(mut command: Command) -> Self {
+    fn start(command: Command) -> Self {
+        Self::try_start(command).unwrap()
+    }
+
+    /// Starts a server that says where it listens, or tells what it said instead.
+    pub(crate) fn try_start(mut command: Command) -> Result<Self, String> {
         let mut child = command
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .spawn()
-            .unwrap();
+            .map_err(|error| {
+                format!(
+                    "{} does not start: {error}",
+                    command.get_program().display()
+                )
+            })?;
         let mut line = String::new();
         BufReader::new(child.stdout.take().unwrap())
             .read_line(&mut line)
@@ -98,10 +108,10 @@ impl Server {
                 .unwrap()
                 .read_to_string(&mut error)
                 .unwrap();
-            panic!("no ready line but {line:?}; {error}");
+            return Err(format!("no ready line but {line:?}; {error}"));
         };
         let address = address.to_owned();
-        Self { child, address }
+        Ok(Self { child, address })
     }
 
     /// Ends it by SIGTERM, and waits for that.
@@ -146,14 +156,17 @@ impl Server {
         Duration::from_nanos(nanoseconds.sum())
     }
 
-    /// Resident memory that is no mapped file, in bytes.
+    /// Resident memory of its processes that is no mapped file, in bytes.
     pub(crate) fn anonymous_memory(&self) -> u64 {
-        let status = fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
-        let line = status
-            .lines()
-            .find_map(|line| line.strip_prefix("RssAnon:"))
-            .unwrap();
-        line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() * 1024
+        let memory = self.processes().into_iter().map(|id| {
+            let status = fs::read_to_string(format!("/proc/{id}/status")).unwrap();
+            let line = status
+                .lines()
+                .find_map(|line| line.strip_prefix("RssAnon:"))
+                .unwrap();
+            line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() * 1024
+        });
+        memory.sum()
     }
 }
 
