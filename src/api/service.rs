@@ -21,6 +21,7 @@ use hyper::http::request::Parts;
 use hyper::{Method, Request, Response, StatusCode};
 
 use super::auth::Keyring;
+use super::framing::FrameLimits;
 use super::gate::{Gate, Pass};
 use super::handlers::{active::active, health};
 use super::headers::X_REQUEST_ID;
@@ -48,6 +49,8 @@ pub struct Settings {
     pub problems_base_url: String,
     /// How many requests may be under way at once.
     pub max_in_flight: usize,
+    /// How large a request may be.
+    pub frame: FrameLimits,
     /// How many workers there are.
     pub workers: usize,
 }
@@ -211,7 +214,7 @@ impl Endpoint {
         } else {
             Some(self.0.shared.enter(self.0.worker)?)
         };
-        framing::check(request)?;
+        framing::check(request, &self.0.shared.settings.frame)?;
         match route? {
             Route::Active { user_id } => {
                 active(&self.0, request, user_id, Timestamp::now(), seen).await

@@ -7,6 +7,7 @@
 //!     cargo bench -- --rows 20000000 --rounds 3   other sizes
 //!     cargo bench -- --nginx 1                    nginx with a constant answer beside them, where it is installed
 //!     cargo bench -- beside                       ours beside a writer, a heavy user, and 10,000 idle connections
+//!     cargo bench -- stalled                      ours beside 10,000 callers that stall
 //!     cargo bench -- instructions                 instructions a request, by callgrind; fails where they have grown
 
 #![allow(clippy::print_stdout, reason = "what a benchmark is for")]
@@ -19,6 +20,7 @@ mod figures;
 mod instructions;
 mod load;
 mod process;
+mod stalled;
 
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -45,6 +47,7 @@ fn main() {
         Some("bare") => bare::run(),
         Some("load") => load::run(&args[1..]),
         Some("instructions") => instructions::check(),
+        Some("stalled") => stall(&options(&args[1..])),
         Some("beside") => disturb(&options(&args[1..])),
         _ => compare(&options(&args)),
     }
@@ -231,6 +234,45 @@ fn disturb(options: &Options) {
         idle.len(),
         before as f64 / 1e6,
         server.anonymous_memory() as f64 / 1e6
+    ));
+}
+
+/// What ours does while callers hold all its connections and give nothing for it, beside what it does without, in
+/// rounds. The callers of the load come last, and must each be given the place of one that stalls.
+fn stall(options: &Options) {
+    const STALLED: usize = 10_000;
+    sessile::server::allow_descriptors(STALLED, 1_000);
+    let folder = tempfile::tempdir().unwrap();
+    let database = folder.path().join("bench.db");
+    data::fill(&database, options.rows);
+    let users = options.rows / data::SESSIONS_A_USER;
+    let server = Server::sessile(&database);
+    let (rate, duration) = (options.rate / 4, Duration::from_secs_f64(options.seconds));
+    let open = || load::open(&server.address, users, options.connections, rate, duration);
+    open();
+    let mut ratios = Vec::new();
+    for round in 1..=options.rounds {
+        let quiet = open();
+        let stalled = stalled::open(&server.address, users, STALLED);
+        let before = stalled::still_open(&stalled);
+        let beside = open();
+        say(&format!(
+            "round {round}: p50 {:.0} and {:.0} µs, p99 {:.0} and {:.0} µs ({:.2}); {before} stalled connections at first, {} at last; \
+             RssAnon {:.1} MB",
+            quiet.p50,
+            beside.p50,
+            quiet.p99,
+            beside.p99,
+            beside.p99 / quiet.p99,
+            stalled::still_open(&stalled),
+            server.anonymous_memory() as f64 / 1e6,
+        ));
+        ratios.push(beside.p99 / quiet.p99);
+    }
+    say(&format!(
+        "p99 at {rate}/s beside {STALLED} stalled connections: {:.2} times the quiet one, the median of {} rounds",
+        median(ratios.iter().copied()),
+        options.rounds
     ));
 }
 
