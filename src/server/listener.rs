@@ -63,9 +63,10 @@ impl Address {
     /// Starts to listen. A socket file that nobody listens on any more is replaced.
     pub async fn bind(&self) -> Result<Listener, BindError> {
         let bound = match self {
-            Self::Tcp { host, port } => {
-                bind_tcp(&format!("{host}:{port}")).await.map(Listener::Tcp)
-            }
+            Self::Tcp { host, port } => lookup_host(format!("{host}:{port}"))
+                .await
+                .and_then(bind_tcp)
+                .map(Listener::Tcp),
             Self::Unix(path) => bind_unix(path).await,
         };
         bound.map_err(|error| {
@@ -160,11 +161,11 @@ fn same_host(a: &str, b: &str) -> bool {
     }
 }
 
-/// The first of the host's addresses that this machine has. One in use is not passed over: callers who are given the
-/// name may try that one first, and would send their keys to whoever listens there.
-async fn bind_tcp(target: &str) -> io::Result<TcpListener> {
+/// Listens at the first of the addresses that this machine has. One in use is not passed over: callers who are given
+/// the host's name may try that one first, and would send their keys to whoever listens there.
+fn bind_tcp(addresses: impl Iterator<Item = SocketAddr>) -> io::Result<TcpListener> {
     let mut last = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
-    for address in lookup_host(target).await? {
+    for address in addresses {
         let socket = if address.is_ipv4() {
             TcpSocket::new_v4()?
         } else {
@@ -348,6 +349,24 @@ mod tests {
     }
 
     #[test]
+    fn a_name_is_not_served_at_its_second_address_when_its_first_is_in_use() {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .unwrap();
+        let _entered = runtime.enter();
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let taken = listener.local_addr().unwrap();
+        let second = SocketAddr::from(([127, 0, 0, 2], taken.port()));
+        let error = bind_tcp([taken, second].into_iter()).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::AddrInUse);
+        // For documentation only (RFC 5737): no machine has it.
+        let abroad = SocketAddr::from(([192, 0, 2, 1], taken.port()));
+        let bound = bind_tcp([abroad, second].into_iter()).unwrap();
+        assert_eq!(bound.local_addr().unwrap(), second);
+    }
+
+    #[test]
     fn a_connection_has_its_options_from_its_listener() {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
@@ -362,7 +381,7 @@ mod tests {
             head_bytes: 8_192,
         };
         runtime.block_on(async {
-            let listener = bind_tcp("127.0.0.1:0").await.unwrap();
+            let listener = bind_tcp([SocketAddr::from(([127, 0, 0, 1], 0))].into_iter()).unwrap();
             let address = listener.local_addr().unwrap();
             let listener = Listener::Tcp(listener);
             listener.prepare(&limits).unwrap();

@@ -1,14 +1,14 @@
 //! What a caller can't take from the others: places, time, memory and the end of the server.
 
 use std::io::{ErrorKind, Read, Write};
-use std::net::{TcpListener, TcpStream, ToSocketAddrs};
+use std::net::TcpStream;
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::ExitStatusExt;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use crate::support::{
-    Connection, Ended, KEY, PATIENCE, Response, Sandbox, Server, question, request, skipped,
+    Connection, KEY, PATIENCE, Response, Sandbox, Server, question, request, skipped,
 };
 
 const KEYED: (&str, &str) = ("X-API-Key", KEY);
@@ -445,21 +445,4 @@ fn a_listener_can_not_be_in_the_way_of_another() {
         let error = sandbox.run(&["config"]).failed(3);
         assert!(error.contains(named), "{error}");
     }
-}
-
-#[test]
-fn a_name_is_not_served_at_its_second_address_when_the_first_is_taken() {
-    let sandbox = Sandbox::with_file();
-    let addresses: Vec<_> = ("localhost", 0).to_socket_addrs().unwrap().collect();
-    let taken = addresses.first().map(TcpListener::bind).unwrap().unwrap();
-    let listen = format!("localhost:{}", taken.local_addr().unwrap().port());
-    if addresses.len() < 2 {
-        skipped("localhost has one address here");
-    }
-    let mut command = sandbox.command(&["serve", "--listen", &listen]);
-    let refused = Ended::from(command.env("INTERNAL_API_KEY", KEY).output().unwrap()).failed(5);
-    assert!(
-        refused.contains("another process listens there"),
-        "{refused}"
-    );
 }
