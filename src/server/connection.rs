@@ -4,9 +4,9 @@
 //! Both are looked at whenever the connection is, which is for each request, so both are made to cost next to
 //! nothing there. hyper asks for a new timer with every head that it reads; a runtime's timer is put into a wheel and
 //! taken out again. Here one timer of the runtime, the alarm, serves the whole connection: [`HeadTimer`] only notes
-//! in [`Waiting`] that hyper waits, and the alarm is moved when it goes off too early. And the order to stop comes over a
-//! channel that all connections wait at, under one lock: it is asked once, to be woken by it, and then only after it
-//! has changed.
+//! in [`Waiting`] that hyper waits, and the alarm is moved when it goes off too early. And the order to stop comes
+//! over a channel that all connections wait at, under one lock: it is asked once, to be woken by it, and then only
+//! after it has changed.
 //!
 //! A connection without a request, before the first or a while after the last, is nothing but its stream: hyper and
 //! its buffers are made when something comes, so that ten thousand callers may keep connections open.

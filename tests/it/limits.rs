@@ -205,9 +205,11 @@ fn the_end_comes_when_the_time_to_drain_has_passed() {
     let mut half = stream(&server);
     half.write_all(HALF).unwrap();
     has_read(&server);
+    let started = Instant::now();
     server.signal("-TERM");
     let ended = server.ended();
     assert_eq!(ended.code, Some(0));
+    assert!(started.elapsed() < PATIENCE / 4, "{ended:?}");
     assert!(
         ended.stderr.contains("still open after 100ms"),
         "{}",
@@ -297,17 +299,17 @@ fn a_request_may_be_as_large_as_is_set_and_no_larger() {
 #[test]
 fn what_is_not_read_does_not_take_the_answer_away() {
     let (_sandbox, server) = server("");
-    let body = vec![b'x'; 3_000_000];
+    let body = vec![b'x'; 200_000];
     let length = body.len().to_string();
-    let with_body = [
-        question("u", &[KEYED, TENANT, ("Content-Length", &length)]),
-        body.clone(),
-    ]
-    .concat();
-    let endless_head = [HALF, &body].concat();
-    for (request, status) in [(with_body, 200), (endless_head, 431)] {
+    let with_body = question("u", &[KEYED, TENANT, ("Content-Length", &length)]);
+    for (head, status) in [(with_body.as_slice(), 200), (HALF, 431)] {
         let mut stream = stream(&server);
-        stream.write_all(&request).unwrap();
+        stream.write_all(head).unwrap();
+        // In pieces, so that it is not all on its way before the first is refused.
+        for piece in body.chunks(10_000) {
+            stream.write_all(piece).unwrap();
+            std::thread::sleep(Duration::from_millis(5));
+        }
         let mut connection = Connection::over(stream);
         let response: Response = connection.receive(false);
         assert_eq!(
@@ -384,7 +386,7 @@ fn a_crash_writes_no_memory_that_has_keys() {
             .args([
                 "-c",
                 &format!(
-                    "ulimit -c unlimited && exec {program} serve --listen 127.0.0.1:0 --mode {mode}"
+                    "ulimit -c unlimited; exec {program} serve --listen 127.0.0.1:0 --mode {mode}"
                 ),
             ])
             .current_dir(sandbox.path(""))
