@@ -143,20 +143,17 @@ mod tests {
 
     use super::*;
 
-    /// A room with `most` connections, each with an answer under way since `now`, and those connections.
-    fn full(
-        most: usize,
-    ) -> (
-        Room,
-        Arc<AtomicUsize>,
-        Vec<(Arc<Waiting>, tokio::task::JoinHandle<()>)>,
-    ) {
+    type Open = (Arc<Waiting>, tokio::task::JoinHandle<()>);
+
+    /// A room with `most` connections, each with a request under way, and those connections.
+    fn full(most: usize) -> (Room, Arc<AtomicUsize>, Vec<Open>) {
         let (mut room, taken) = (Room::new(most), Arc::new(AtomicUsize::new(0)));
         // It has been there for some time, so that there are instants before now.
         room.clock -= Duration::from_secs(100);
         let connections = (1..=most).map(|open| {
             taken.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
             let waiting = Arc::new(Waiting::new(room.clock(), Arc::clone(&taken)));
+            waiting.expect(room.clock());
             let task = tokio::spawn(pending());
             room.add(Arc::clone(&waiting), task.abort_handle(), open);
             waiting.expect_nothing();
@@ -197,7 +194,7 @@ mod tests {
                 assert_eq!(taken.load(std::sync::atomic::Ordering::Relaxed), 4 - gone);
             }
             assert!(!room.make(6), "one with a request under way was closed");
-            connections[2].0.expect(start + Duration::from_secs(1));
+            connections[2].0.expect(Instant::now());
             std::thread::sleep(Duration::from_millis(2)); // past the instant of the last look
             assert!(room.make(6), "it waits now");
             for (index, (_, task)) in connections.into_iter().enumerate() {
