@@ -27,6 +27,7 @@ use hyper::http::request::Parts;
 use hyper::{Method, Request, Response, StatusCode};
 
 use super::auth::{Caller, Keyring};
+use super::framing::FrameLimits;
 use super::gate::{Gate, Pass};
 use super::handlers::{active::active, health, metrics};
 use super::headers::X_REQUEST_ID;
@@ -56,6 +57,8 @@ pub struct Settings {
     pub problems_base_url: String,
     /// How many requests may be under way at once.
     pub max_in_flight: usize,
+    /// How large a request may be.
+    pub frame: FrameLimits,
     /// How many workers there are.
     pub workers: usize,
 }
@@ -294,7 +297,7 @@ impl Endpoint {
         } else {
             Some(self.0.shared.enter(self.0.worker)?)
         };
-        framing::check(request)?;
+        framing::check(request, &self.0.shared.settings.frame)?;
         let step = match route? {
             Route::Active { user_id } => active(&self.0, live, asked, user_id, seen)?,
             Route::Health => Step::Done(health::healthz()),

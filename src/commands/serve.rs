@@ -6,11 +6,11 @@ mod reload;
 use std::convert::Infallible;
 use std::io::{self, Write};
 use std::pin::pin;
-use std::time::Duration;
 
 use anyhow::Context;
 use futures_util::future::OptionFuture;
 use hyper::service::service_fn;
+use rustix::process::{DumpableBehavior, set_dumpable_behavior};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 
@@ -19,13 +19,15 @@ use crate::api::auth::Keyring;
 use crate::api::{Api, Endpoint, Settings, Surface};
 use crate::cli;
 use crate::config::{Config, Fault, Faults, Flags, Mode, Origin};
-use crate::server::{self, Address, Answers, BindError, Listener, workers};
+use crate::server::{self, Address, Answers, BindError, Limits, Listener, workers};
 use crate::store::Reader;
 use crate::telemetry;
 use crate::time::{Span, Timestamp};
 
-/// How long requests under way may take to finish after a signal.
-const DRAIN: Duration = Duration::from_secs(10);
+/// How many files a connection to the data file holds open, and how many this process does beside all connections:
+/// its own ends of events, logs and listeners, with room to spare.
+const FILES_A_READER: usize = 3;
+const FILES_BESIDE: usize = 64;
 
 /// How long before its end a key's end is told.
 const SOON: Span = Span::from_days(14);
@@ -37,6 +39,9 @@ pub(super) fn run(args: &cli::Serve) -> anyhow::Result<Done> {
     let flags = flags(args);
     let config = Config::load(&flags)?;
     telemetry::init(config.log.level, config.log.format).context("can't start logging")?;
+    if config.mode == Mode::Production {
+        keep_memory_private();
+    }
     let keyring = keys(&config)?;
     serve(config, keyring, Some(flags), |_| Ok(()))
 }
@@ -81,6 +86,15 @@ fn flags(args: &cli::Serve) -> Flags {
     }
 }
 
+/// Keeps the keys, and what callers send, out of core dumps, and this process' memory and environment from other
+/// processes of its user. `RLIMIT_CORE` would not do: the kernel hands a dump to a program such as systemd-coredump
+/// whatever that limit is (core(5)). In development mode debuggers still work; in production they take root.
+fn keep_memory_private() {
+    if let Err(error) = set_dumpable_behavior(DumpableBehavior::NotDumpable) {
+        tracing::warn!(%error, "a crash could write the API keys to a core dump");
+    }
+}
+
 /// Serves until a signal. `greet` is told the first address once requests are answered there. `flags` are what the
 /// configuration is read with when it is read anew; without them it never is.
 fn serve(
@@ -97,9 +111,11 @@ fn serve(
         service: config.service_name.clone(),
         problems_base_url: config.problems_base_url.clone(),
         max_in_flight: config.server.max_in_flight,
+        frame: config.server.frame,
         workers: workers(),
     };
     let api = Api::new(settings, keyring, config.policies.clone(), reader)?;
+    let limits = fit(config.server.limits.clone(), config.database.reading.pool_size);
 
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -143,12 +159,31 @@ fn serve(
             services,
             signals,
             OptionFuture::from(reloads),
+            &limits,
         )
         .await?;
         Ok(Done::Yes)
     });
     runtime.shutdown_background();
     done
+}
+
+/// The limits, with as many connections as the limit of open files has room for.
+fn fit(limits: Limits, readers: u32) -> Limits {
+    let others = FILES_BESIDE + FILES_A_READER * readers as usize + (server::AHEAD + 4) * workers();
+    let connections = server::allow_descriptors(limits.connections, others);
+    if connections < limits.connections {
+        tracing::warn!(
+            "the hard limit of open files (RLIMIT_NOFILE) has room for {connections} connections, and no more are \
+             held, though server.max_connections is {}; raise it to {} (LimitNOFILE= of a systemd unit)",
+            limits.connections,
+            limits.connections + others
+        );
+    }
+    Limits {
+        connections,
+        ..limits
+    }
 }
 
 fn service(endpoint: Endpoint) -> impl Answers {
@@ -183,6 +218,7 @@ async fn serve_all(
     services: Vec<Vec<impl Answers>>,
     [mut terminate, mut interrupt]: [Signal; 2],
     reloads: impl Future<Output = Option<Infallible>>,
+    limits: &Limits,
 ) -> io::Result<()> {
     let mut signalled = async || {
         tokio::select! {
@@ -191,7 +227,7 @@ async fn serve_all(
         }
     };
     let (stop, stopping) = watch::channel(false);
-    let mut served = pin!(server::serve(listeners, services, stopping, DRAIN));
+    let mut served = pin!(server::serve(listeners, services, stopping, limits));
     let signal = tokio::select! {
         signal = signalled() => signal,
         served = &mut served => return served.map(|_| ()), // the workers could not be started
@@ -203,7 +239,10 @@ async fn serve_all(
     tokio::select! {
         all_closed = served => match all_closed? {
             true => tracing::info!("stopped"),
-            false => tracing::warn!("stopped; connections were still open after {} s", DRAIN.as_secs()),
+            false => tracing::warn!(
+                "stopped; connections were still open after {:?}, server.drain_timeout",
+                limits.drain_timeout
+            ),
         },
         signal = signalled() => tracing::warn!(signal, "stopped at once, by a second signal"),
     }

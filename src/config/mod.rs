@@ -2,9 +2,11 @@
 //! once into [`Config`]. Nothing is checked again after that.
 //!
 //! Every fault is reported, not only the first, each with its source, its key, what was found and what is
-//! allowed. `raw` is the walk that makes this possible; `keys` is the part that deals with secrets.
+//! allowed. `raw` is the walk that makes this possible; `keys` is the part that deals with secrets, `limits` that with
+//! what callers may take.
 
 mod keys;
+mod limits;
 mod raw;
 mod variables;
 
@@ -23,8 +25,9 @@ use thiserror::Error;
 pub use keys::{KEY_NAME_ALLOWED, KeySpec, Weakness, is_key_name};
 pub use raw::{Fault, Origin, Setting, Shown};
 
+use crate::api::FrameLimits;
 use crate::api::auth::Keyring;
-use crate::server::{Address, workers};
+use crate::server::{self, Address, workers};
 use crate::session::{Leeway, PRESETS, Policies, Policy, TenantId};
 use crate::store::{Options, Snapshot};
 use crate::telemetry::{self, Level};
@@ -67,6 +70,8 @@ pub struct Server {
     /// Empty where the pages for operators stand beside the operation.
     pub admin_listen: Vec<Address>,
     pub max_in_flight: usize,
+    pub limits: server::Limits,
+    pub frame: FrameLimits,
 }
 
 #[derive(Debug)]
@@ -272,11 +277,15 @@ impl Config {
                 walk.fault(root, key.name, complaint);
             }
         }
+        if let Some(listen) = &listen {
+            apart(walk, root, listen, &admin_listen);
+        }
         let max_in_flight = walk.take(root, &MAX_IN_FLIGHT, |found| {
             found
                 .integer()
                 .filter(|count| (1..=1_000_000).contains(count))
         });
+        let limits = limits::take(walk, root);
         let path = walk.take(root, &DATABASE_PATH, |found| {
             found
                 .text()
@@ -326,12 +335,15 @@ impl Config {
             "journald" => Some(telemetry::Format::Journald),
             _ => None,
         });
+        let (limits, frame) = limits?;
         Some(Self {
             mode: mode?,
             server: Server {
                 listen: listen?,
                 admin_listen,
                 max_in_flight: max_in_flight?,
+                limits,
+                frame,
             },
             database: Database {
                 path: path?,
@@ -378,7 +390,16 @@ fn defaults() -> String {
     format!(
         r#"
         mode = "production"
-        server = {{ listen = "127.0.0.1:11004", max_in_flight = 1024 }}
+        server.listen = "127.0.0.1:11004"
+        server.max_in_flight = 1024
+        server.max_connections = 10000
+        server.header_timeout = "10s"
+        server.idle_timeout = "2m"
+        server.write_timeout = "30s"
+        server.drain_timeout = "10s"
+        server.max_target_bytes = 6144
+        server.max_header_fields = 64
+        server.max_header_bytes = 16384
         database = {{ path = "sessile.db", pool_size = {pool_size}, snapshot = "held" }}
         auth = {{ header = "X-API-Key" }}
         sessions = {{ leeway = "0s" }}
@@ -462,6 +483,30 @@ fn addresses(found: &raw::Found<'_>) -> Option<Vec<Address>> {
     let distinct: HashSet<&Address> = addresses.iter().collect();
     let repeated = distinct.len() < addresses.len();
     (!addresses.is_empty() && !repeated).then_some(addresses)
+}
+
+/// Notes a fault where two addresses are one: nobody but this process would be in the way of its own start.
+fn apart(walk: &mut Walk, root: &Table, listen: &[Address], admin_listen: &[Address]) {
+    for (index, address) in listen.iter().enumerate() {
+        for other in &listen[index + 1..] {
+            if address.overlaps(other) {
+                let complaint = format!(
+                    "found \"{address}\" and \"{other}\"; allowed: addresses that don't overlap"
+                );
+                walk.fault(root, LISTEN.name, complaint);
+            }
+        }
+        for admin in admin_listen {
+            if address.overlaps(admin) {
+                let complaint = format!(
+                    "found \"{admin}\", and \"{address}\" in {}; allowed: an address of its own, or none, for \
+                     /healthz and /readyz beside the operation",
+                    LISTEN.name
+                );
+                walk.fault(root, ADMIN_LISTEN.name, complaint);
+            }
+        }
+    }
 }
 
 fn policies(walk: &mut Walk, root: &mut Table, leeway: Leeway) -> Policies {

@@ -187,6 +187,44 @@ fn a_value_in_the_place_of_a_table_is_a_fault() {
 }
 
 #[test]
+fn limits_have_bounds() {
+    let sandbox = Sandbox::new();
+    for (key, least, most) in [
+        ("max_connections", "1", "1000000"),
+        ("header_timeout", "\"100ms\"", "\"1h\""),
+        ("idle_timeout", "\"100ms\"", "\"1h\""),
+        ("write_timeout", "\"100ms\"", "\"1h\""),
+        ("drain_timeout", "\"0s\"", "\"1h\""),
+        ("max_target_bytes", "256", "16384"),
+        ("max_header_fields", "8", "96"),
+        ("max_header_bytes", "1024", "65536"),
+    ] {
+        for value in [least, most] {
+            sandbox.write("sessile.toml", &format!("[server]\n{key} = {value}\n"));
+            config(&sandbox, &[]).ok();
+        }
+        let beyond = match least.starts_with('"') {
+            true => ["\"-1s\"", "\"3601s\"", "10", "\"soon\""],
+            false => ["0", "1000001", "\"10\"", "8.5"],
+        };
+        for value in beyond {
+            sandbox.write("sessile.toml", &format!("[server]\n{key} = {value}\n"));
+            let error = config(&sandbox, &[]).failed(3);
+            let allowed = format!("allowed: a span from {least} to {most}").replace(
+                "a span",
+                if least.starts_with('"') {
+                    "a span"
+                } else {
+                    "a whole number"
+                },
+            );
+            let key = format!("server.{key}: found {value}");
+            assert!(error.contains(&key) && error.contains(&allowed), "{error}");
+        }
+    }
+}
+
+#[test]
 fn a_broken_file_is_one_fault_with_its_line() {
     let sandbox = Sandbox::new();
     sandbox.write("sessile.toml", "[server]\nlisten = 127.0.0.1\n");
