@@ -10,6 +10,7 @@ use anyhow::Context;
 use hyper::service::service_fn;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
+use tokio::time::sleep;
 
 use super::{Done, out};
 use crate::api::auth::Keyring;
@@ -17,7 +18,7 @@ use crate::api::{Api, Endpoint, Settings, Surface};
 use crate::cli;
 use crate::config::{Config, Fault, Faults, Flags, Mode, Origin};
 use crate::server::{self, Address, Answers, BindError, Listener, workers};
-use crate::store::Reader;
+use crate::store::{Reader, integrity};
 use crate::telemetry;
 use crate::time::Timestamp;
 
@@ -76,7 +77,7 @@ fn serve(
         max_in_flight: config.server.max_in_flight,
         workers: workers(),
     };
-    let api = Api::new(settings, keyring, config.policies, reader)?;
+    let api = Api::new(settings, keyring, config.policies, reader.clone())?;
 
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -91,6 +92,10 @@ fn serve(
         announce("listening on", &listeners)?;
         announce("admin listening on", &admin_listeners)?;
         greet(&listeners.first().map(Listener::url).unwrap_or_default())?;
+        let interval = config.database.integrity_check_interval;
+        let _checks = interval
+            .map(|interval| integrity::Watch::start(&reader, interval))
+            .transpose()?;
 
         let surface = if admin_listeners.is_empty() {
             Surface::All
@@ -112,6 +117,7 @@ fn serve(
             [listeners, admin_listeners].into_iter().flatten().collect(),
             services,
             signals,
+            config.server.drain_delay,
         )
         .await?;
         Ok(Done::Yes)
@@ -145,12 +151,14 @@ fn announce(what: &str, listeners: &[Listener]) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Serves every listener until the first signal, then drains until all is done, time is up, or a second signal.
+/// Serves every listener until the first signal. For `delay` longer it answers as before, while `/readyz` sends callers
+/// elsewhere; then it drains until all is done, time is up, or a second signal.
 async fn serve_all(
     api: &Api,
     listeners: Vec<Listener>,
     services: Vec<Vec<impl Answers>>,
     [mut terminate, mut interrupt]: [Signal; 2],
+    delay: Duration,
 ) -> io::Result<()> {
     let mut signalled = async || {
         tokio::select! {
@@ -165,10 +173,18 @@ async fn serve_all(
         served = &mut served => return served.map(|_| ()), // the workers could not be started
     };
     tracing::info!(signal, "stopping; requests under way are finished");
-    api.drain();
-    stop.send_replace(true);
+    api.leave();
+    let drained = async {
+        tokio::select! {
+            () = sleep(delay) => {}
+            served = &mut served => return served, // never: nobody has told it to stop
+        }
+        api.drain();
+        stop.send_replace(true);
+        served.await
+    };
     tokio::select! {
-        all_closed = served => match all_closed? {
+        all_closed = drained => match all_closed? {
             true => tracing::info!("stopped"),
             false => tracing::warn!("stopped; connections were still open after {} s", DRAIN.as_secs()),
         },

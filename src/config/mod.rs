@@ -12,6 +12,7 @@ use std::fmt;
 use std::fs::Metadata;
 use std::io::{self, ErrorKind};
 use std::path::PathBuf;
+use std::time::Duration;
 
 use figment::Figment;
 use figment::providers::{Env, Format, Toml};
@@ -66,12 +67,16 @@ pub struct Server {
     /// Empty where the pages for operators stand beside the operation.
     pub admin_listen: Vec<Address>,
     pub max_in_flight: usize,
+    /// How long questions are still answered after a signal, while `/readyz` sends callers elsewhere.
+    pub drain_delay: Duration,
 }
 
 #[derive(Debug)]
 pub struct Database {
     pub path: PathBuf,
     pub reading: Options,
+    /// How often the file is checked in the background; `None` for never.
+    pub integrity_check_interval: Option<Duration>,
 }
 
 #[derive(Debug)]
@@ -121,8 +126,13 @@ const ADMIN_LISTEN: Key = Key::new("server.admin_listen", ADDRESSES);
 const ADDRESSES: &str = "\"host:port\" or \"unix:/path\", or a list of such without repetition";
 const MAX_IN_FLIGHT: Key = Key::new("server.max_in_flight", "a whole number from 1 to 1000000");
 const DATABASE_PATH: Key = Key::new("database.path", "the path of a file");
+const DRAIN_DELAY: Key = Key::new("server.drain_delay", "a span from \"0s\" to \"60s\"");
 const POOL_SIZE: Key = Key::new("database.pool_size", "a whole number from 1 to 1024");
 const SNAPSHOT: Key = Key::new("database.snapshot", "\"held\" or \"per-query\"");
+const INTEGRITY_CHECK_INTERVAL: Key = Key::new(
+    "database.integrity_check_interval",
+    "\"off\", or a span from \"1s\" to \"366d\"",
+);
 const AUTH_HEADER: Key = Key::new(
     "auth.header",
     "the name of a header field that this server does not use for anything else",
@@ -244,6 +254,9 @@ impl Config {
                 .integer()
                 .filter(|count| (1..=1_000_000).contains(count))
         });
+        let drain_delay = walk.take(root, &DRAIN_DELAY, |found| {
+            span(found.text()?, Duration::ZERO, Duration::from_secs(60))
+        });
         let path = walk.take(root, &DATABASE_PATH, |found| {
             found
                 .text()
@@ -257,6 +270,12 @@ impl Config {
             "held" => Some(Snapshot::Held),
             "per-query" => Some(Snapshot::PerQuery),
             _ => None,
+        });
+        let integrity_check_interval = walk.take(root, &INTEGRITY_CHECK_INTERVAL, |found| {
+            match found.text()? {
+                "off" => Some(None),
+                text => span(text, Duration::from_secs(1), Duration::from_secs(366 * 86_400)).map(Some),
+            }
         });
         let header = walk.take(root, &AUTH_HEADER, |found| {
             let name = HeaderName::try_from(found.text()?).ok()?;
@@ -299,6 +318,7 @@ impl Config {
                 listen: listen?,
                 admin_listen,
                 max_in_flight: max_in_flight?,
+                drain_delay: drain_delay?,
             },
             database: Database {
                 path: path?,
@@ -306,6 +326,7 @@ impl Config {
                     pool_size: pool_size?,
                     snapshot: snapshot?,
                 },
+                integrity_check_interval: integrity_check_interval?,
             },
             auth: Auth {
                 header: header?,
@@ -340,8 +361,8 @@ fn defaults() -> String {
     format!(
         r#"
         mode = "production"
-        server = {{ listen = "127.0.0.1:11004", max_in_flight = 1024 }}
-        database = {{ path = "sessile.db", pool_size = {pool_size}, snapshot = "held" }}
+        server = {{ listen = "127.0.0.1:11004", max_in_flight = 1024, drain_delay = "0s" }}
+        database = {{ path = "sessile.db", pool_size = {pool_size}, snapshot = "held", integrity_check_interval = "1h" }}
         auth = {{ header = "X-API-Key" }}
         sessions = {{ leeway = "0s" }}
         problems = {{ base_url = "/problems/" }}
@@ -424,6 +445,13 @@ fn addresses(found: &raw::Found<'_>) -> Option<Vec<Address>> {
     let distinct: HashSet<&Address> = addresses.iter().collect();
     let repeated = distinct.len() < addresses.len();
     (!addresses.is_empty() && !repeated).then_some(addresses)
+}
+
+/// A span within these bounds, both allowed.
+fn span(text: &str, least: Duration, most: Duration) -> Option<Duration> {
+    let millis = u64::try_from(Span::parse(text).ok()?.as_millis()).ok()?;
+    let span = Duration::from_millis(millis);
+    (least..=most).contains(&span).then_some(span)
 }
 
 fn policies(walk: &mut Walk, root: &mut Table, leeway: Leeway) -> Policies {

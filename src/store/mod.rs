@@ -10,7 +10,7 @@
 //! - [`progress`]: how far an import in parts has come. [`rows`]: all sessions, for an export.
 //! - [`audit`]: what the commands changed, told by themselves.
 //! - [`backup`]: copies of the file, and what reads them. [`restore`]: a copy back into the file.
-//! - [`health`]: what is wrong with a file.
+//! - [`health`]: what is wrong with a file. [`integrity`]: the same question, asked in the background.
 //! - [`migrations`]: files of older formats brought up to this program's.
 //! - [`revoke`], [`purge`], [`erase`]: how they end and get out. [`space`]: the room that the file takes.
 //! - [`view`]: one snapshot for a command that only reads. [`explain`] and [`survey`]: what it finds there.
@@ -22,6 +22,7 @@ mod erase;
 pub mod explain;
 pub mod health;
 pub mod import;
+pub mod integrity;
 pub mod lane;
 mod mapped;
 pub mod migrations;

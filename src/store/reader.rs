@@ -16,6 +16,7 @@ use rusqlite::{Connection, OpenFlags};
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
+use super::integrity::{Inspection, Report};
 use super::lane::{Lane, Leased, Slot};
 use super::place::{Identity, Place, Watch};
 use super::{FileFault, StoreError, harden, schema};
@@ -82,6 +83,7 @@ struct Shared {
     opened: RwLock<Option<Opened>>,
     /// The connections that workers keep: at most one less than the pool has, so that the second lane has one.
     leases: Mutex<Vec<Slot>>,
+    inspection: Inspection,
 }
 
 /// A pool over the file that `identity` names.
@@ -106,6 +108,7 @@ impl Reader {
                 permits: Arc::new(Semaphore::new(options.pool_size as usize)),
                 opened: RwLock::new(Some(opened)),
                 leases: Mutex::default(),
+                inspection: Inspection::default(),
             }),
         })
     }
@@ -123,6 +126,15 @@ impl Reader {
 
     pub(super) fn place(&self) -> &Place {
         &self.shared.place
+    }
+
+    pub(super) fn inspection(&self) -> &Inspection {
+        &self.shared.inspection
+    }
+
+    /// What the checks in the background have found so far.
+    pub fn integrity(&self) -> Report {
+        self.shared.inspection.report()
     }
 
     /// A connection for a worker to keep, if one can be had at once.
@@ -223,11 +235,13 @@ impl Shared {
             return Ok(()); // another thread was here first
         }
         *opened = None;
+        let _closed = self.inspection.close();
         for slot in &*self.leases.lock().unwrap_or_else(PoisonError::into_inner) {
             // The connection goes back to its pool, which nobody else holds any more, and is closed with it.
             *slot.lock().unwrap_or_else(PoisonError::into_inner) = None;
         }
         *opened = Some(Opened::open(&self.place, self.options.pool_size)?);
+        self.inspection.opened_anew();
         tracing::info!(database.path = %self.place.path().display(), "the data file or its schema has changed; it was opened anew");
         Ok(())
     }
