@@ -274,7 +274,12 @@ impl Config {
         let integrity_check_interval = walk.take(root, &INTEGRITY_CHECK_INTERVAL, |found| {
             match found.text()? {
                 "off" => Some(None),
-                text => span(text, Duration::from_secs(1), Duration::from_secs(366 * 86_400)).map(Some),
+                text => span(
+                    text,
+                    Duration::from_secs(1),
+                    Duration::from_secs(366 * 86_400),
+                )
+                .map(Some),
             }
         });
         let header = walk.take(root, &AUTH_HEADER, |found| {

@@ -53,7 +53,7 @@ const MOST_TIME: Duration = Duration::from_secs(600);
 /// How often is looked whether the file is another, or, after damage was found, whether it was written.
 const PERIOD: Duration = Duration::from_secs(1);
 
-/// After how long a check that came to no verdict is tried again.
+/// After how long a check is tried again that could not be made.
 const RETRY: Duration = Duration::from_secs(60);
 
 /// A check that is not due yet, but called for by a change, waits for this many times as long as the last one took.
@@ -90,6 +90,8 @@ pub(super) struct Inspection {
     unwanted: AtomicU32,
     /// How often the file was opened anew.
     openings: AtomicU64,
+    /// Whether a count met damage since the last check.
+    met_damage: AtomicBool,
 }
 
 impl Default for Inspection {
@@ -105,13 +107,23 @@ impl Default for Inspection {
             open: Mutex::default(),
             unwanted: AtomicU32::new(0),
             openings: AtomicU64::new(0),
+            met_damage: AtomicBool::new(false),
         }
     }
 }
 
 impl Inspection {
     pub(super) fn report(&self) -> Report {
-        *self.lock_report()
+        let mut report = *self.lock_report();
+        if report.is_on && self.met_damage.load(Ordering::Relaxed) {
+            report.verdict = Verdict::Damaged;
+        }
+        report
+    }
+
+    /// A count met damage: until a check finds none, there is some.
+    pub(super) fn met_damage(&self) {
+        self.met_damage.store(true, Ordering::Relaxed);
     }
 
     fn lock_report(&self) -> MutexGuard<'_, Report> {
@@ -203,12 +215,11 @@ impl Checks {
                 self.wait(&before, PERIOD, PERIOD);
                 continue;
             }
-            self.note(outcome, took);
-            let due = if is_settled {
-                self.interval
-            } else {
-                self.interval.min(RETRY)
+            let due = match outcome {
+                Outcome::NotDone => self.interval.min(RETRY),
+                _ => self.interval,
             };
+            self.note(outcome, took);
             self.wait(&before, due, (took * REST).max(PERIOD));
         }
     }
@@ -327,6 +338,7 @@ impl Checks {
         if (before, verdict) == (Verdict::Damaged, Verdict::Sound) {
             tracing::info!(database.path = %path.display(), "the data file is sound again");
         }
+        self.inspection().met_damage.store(false, Ordering::Relaxed);
         *report = Report {
             verdict,
             at: Some(Timestamp::now()),
