@@ -1,6 +1,5 @@
 //! `import` that is killed, interrupted, or out of space: nothing is lost, nothing is there twice.
 
-use std::fs;
 use std::io::Write;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
