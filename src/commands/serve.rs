@@ -6,6 +6,7 @@ mod reload;
 use std::convert::Infallible;
 use std::io::{self, Write};
 use std::pin::pin;
+use std::time::Duration;
 
 use anyhow::Context;
 use futures_util::future::OptionFuture;
@@ -13,6 +14,7 @@ use hyper::service::service_fn;
 use rustix::process::{DumpableBehavior, set_dumpable_behavior};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
+use tokio::time::sleep;
 
 use super::{Done, out};
 use crate::api::auth::Keyring;
@@ -20,7 +22,7 @@ use crate::api::{Api, Endpoint, Settings, Surface};
 use crate::cli;
 use crate::config::{Config, Fault, Faults, Flags, Mode, Origin};
 use crate::server::{self, Address, Answers, BindError, Limits, Listener, workers};
-use crate::store::Reader;
+use crate::store::{Reader, integrity};
 use crate::telemetry;
 use crate::time::{Span, Timestamp};
 
@@ -114,8 +116,12 @@ fn serve(
         frame: config.server.frame,
         workers: workers(),
     };
-    let api = Api::new(settings, keyring, config.policies.clone(), reader)?;
-    let limits = fit(config.server.limits.clone(), config.database.reading.pool_size);
+    let api = Api::new(settings, keyring, config.policies.clone(), reader.clone())?;
+    let limits = fit(
+        config.server.limits.clone(),
+        config.database.reading.pool_size,
+    );
+    let drain_delay = config.server.drain_delay;
 
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -134,6 +140,10 @@ fn serve(
         announce("listening on", &listeners)?;
         announce("admin listening on", &admin_listeners)?;
         greet(&listeners.first().map(Listener::url).unwrap_or_default())?;
+        let interval = config.database.integrity_check_interval;
+        let _checks = interval
+            .map(|interval| integrity::Watch::start(&reader, interval))
+            .transpose()?;
 
         let surface = if admin_listeners.is_empty() {
             Surface::All
@@ -160,6 +170,7 @@ fn serve(
             signals,
             OptionFuture::from(reloads),
             &limits,
+            drain_delay,
         )
         .await?;
         Ok(Done::Yes)
@@ -211,7 +222,8 @@ fn announce(what: &str, listeners: &[Listener]) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Serves every listener, with reloads, until the first signal to stop, then drains until all is done, time is up, or a second signal.
+/// Serves every listener, with reloads, until the first signal to stop. For `delay` longer it answers as before, while
+/// `/readyz` sends callers elsewhere; then it drains until all is done, time is up, or a second signal.
 async fn serve_all(
     api: &Api,
     listeners: Vec<Listener>,
@@ -219,6 +231,7 @@ async fn serve_all(
     [mut terminate, mut interrupt]: [Signal; 2],
     reloads: impl Future<Output = Option<Infallible>>,
     limits: &Limits,
+    delay: Duration,
 ) -> io::Result<()> {
     let mut signalled = async || {
         tokio::select! {
@@ -234,10 +247,18 @@ async fn serve_all(
         Some(never) = reloads => match never {},
     };
     tracing::info!(signal, "stopping; requests under way are finished");
-    api.drain();
-    stop.send_replace(true);
+    api.leave();
+    let drained = async {
+        tokio::select! {
+            () = sleep(delay) => {}
+            served = &mut served => return served, // never: nobody has told it to stop
+        }
+        api.drain();
+        stop.send_replace(true);
+        served.await
+    };
     tokio::select! {
-        all_closed = served => match all_closed? {
+        all_closed = drained => match all_closed? {
             true => tracing::info!("stopped"),
             false => tracing::warn!(
                 "stopped; connections were still open after {:?}, server.drain_timeout",

@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use super::raw::{Found, Key, Table, Walk};
+use super::span;
 use crate::api::FrameLimits;
 use crate::server;
-use crate::time::Span;
 
 const MAX_CONNECTIONS: Key = Key::new("server.max_connections", "a whole number from 1 to 1000000");
 const HEADER_TIMEOUT: Key = Key::new("server.header_timeout", PATIENCE);
@@ -32,10 +32,10 @@ const HEAD_LEAST: usize = 32 * 1024;
 /// Takes the limits out of the tree; `None` where one was not allowed.
 pub(super) fn take(walk: &mut Walk, root: &mut Table) -> Option<(server::Limits, FrameLimits)> {
     let connections = walk.take(root, &MAX_CONNECTIONS, whole(1, 1_000_000));
-    let header_timeout = walk.take(root, &HEADER_TIMEOUT, span(100));
-    let idle_timeout = walk.take(root, &IDLE_TIMEOUT, span(100));
-    let write_timeout = walk.take(root, &WRITE_TIMEOUT, span(100));
-    let drain_timeout = walk.take(root, &DRAIN_TIMEOUT, span(0));
+    let header_timeout = walk.take(root, &HEADER_TIMEOUT, patience(100));
+    let idle_timeout = walk.take(root, &IDLE_TIMEOUT, patience(100));
+    let write_timeout = walk.take(root, &WRITE_TIMEOUT, patience(100));
+    let drain_timeout = walk.take(root, &DRAIN_TIMEOUT, patience(0));
     let target_bytes = walk.take(root, &MAX_TARGET, whole(256, 16_384));
     let fields = walk.take(root, &MAX_FIELDS, whole(8, 96));
     let field_bytes = walk.take(root, &MAX_FIELD_BYTES, whole(1_024, 65_536));
@@ -62,13 +62,8 @@ fn whole(least: usize, most: usize) -> impl FnOnce(&Found<'_>) -> Option<usize> 
     }
 }
 
-fn span(least: u64) -> impl FnOnce(&Found<'_>) -> Option<Duration> {
-    const HOUR: u64 = 3_600_000;
-    move |found| {
-        let span = Span::parse(found.text()?).ok()?;
-        let millis = u64::try_from(span.as_millis()).ok()?;
-        (least..=HOUR)
-            .contains(&millis)
-            .then(|| Duration::from_millis(millis))
-    }
+/// A span of at most an hour, and at least so many milliseconds.
+fn patience(least: u64) -> impl FnOnce(&Found<'_>) -> Option<Duration> {
+    const HOUR: Duration = Duration::from_hours(1);
+    move |found| span(found.text()?, Duration::from_millis(least), HOUR)
 }

@@ -15,6 +15,7 @@ use std::fmt;
 use std::fs::Metadata;
 use std::io::{self, ErrorKind};
 use std::path::PathBuf;
+use std::time::Duration;
 
 use figment::Figment;
 use figment::providers::{Env, Format, Toml};
@@ -72,12 +73,16 @@ pub struct Server {
     pub max_in_flight: usize,
     pub limits: server::Limits,
     pub frame: FrameLimits,
+    /// How long questions are still answered after a signal, while `/readyz` sends callers elsewhere.
+    pub drain_delay: Duration,
 }
 
 #[derive(Debug)]
 pub struct Database {
     pub path: PathBuf,
     pub reading: Options,
+    /// How often the file is checked in the background; `None` for never.
+    pub integrity_check_interval: Option<Duration>,
 }
 
 #[derive(Debug)]
@@ -127,8 +132,13 @@ const ADMIN_LISTEN: Key = Key::new("server.admin_listen", ADDRESSES);
 const ADDRESSES: &str = "\"host:port\" or \"unix:/path\", or a list of such without repetition";
 const MAX_IN_FLIGHT: Key = Key::new("server.max_in_flight", "a whole number from 1 to 1000000");
 const DATABASE_PATH: Key = Key::new("database.path", "the path of a file");
+const DRAIN_DELAY: Key = Key::new("server.drain_delay", "a span from \"0s\" to \"60s\"");
 const POOL_SIZE: Key = Key::new("database.pool_size", "a whole number from 1 to 1024");
 const SNAPSHOT: Key = Key::new("database.snapshot", "\"held\" or \"per-query\"");
+const INTEGRITY_CHECK_INTERVAL: Key = Key::new(
+    "database.integrity_check_interval",
+    "\"off\", or a span from \"1s\" to \"366d\"",
+);
 const AUTH_HEADER: Key = Key::new(
     "auth.header",
     "the name of a header field that this server does not use for anything else",
@@ -286,6 +296,9 @@ impl Config {
                 .filter(|count| (1..=1_000_000).contains(count))
         });
         let limits = limits::take(walk, root);
+        let drain_delay = walk.take(root, &DRAIN_DELAY, |found| {
+            span(found.text()?, Duration::ZERO, Duration::from_secs(60))
+        });
         let path = walk.take(root, &DATABASE_PATH, |found| {
             found
                 .text()
@@ -299,6 +312,17 @@ impl Config {
             "held" => Some(Snapshot::Held),
             "per-query" => Some(Snapshot::PerQuery),
             _ => None,
+        });
+        let integrity_check_interval = walk.take(root, &INTEGRITY_CHECK_INTERVAL, |found| {
+            match found.text()? {
+                "off" => Some(None),
+                text => span(
+                    text,
+                    Duration::from_secs(1),
+                    Duration::from_secs(366 * 86_400),
+                )
+                .map(Some),
+            }
         });
         let header = walk.take(root, &AUTH_HEADER, |found| {
             let name = HeaderName::try_from(found.text()?).ok()?;
@@ -344,6 +368,7 @@ impl Config {
                 max_in_flight: max_in_flight?,
                 limits,
                 frame,
+                drain_delay: drain_delay?,
             },
             database: Database {
                 path: path?,
@@ -351,6 +376,7 @@ impl Config {
                     pool_size: pool_size?,
                     snapshot: snapshot?,
                 },
+                integrity_check_interval: integrity_check_interval?,
             },
             auth: Auth {
                 header: header?,
@@ -397,10 +423,11 @@ fn defaults() -> String {
         server.idle_timeout = "2m"
         server.write_timeout = "30s"
         server.drain_timeout = "10s"
+        server.drain_delay = "0s"
         server.max_target_bytes = 6144
         server.max_header_fields = 64
         server.max_header_bytes = 16384
-        database = {{ path = "sessile.db", pool_size = {pool_size}, snapshot = "held" }}
+        database = {{ path = "sessile.db", pool_size = {pool_size}, snapshot = "held", integrity_check_interval = "1h" }}
         auth = {{ header = "X-API-Key" }}
         sessions = {{ leeway = "0s" }}
         problems = {{ base_url = "/problems/" }}
@@ -507,6 +534,13 @@ fn apart(walk: &mut Walk, root: &Table, listen: &[Address], admin_listen: &[Addr
             }
         }
     }
+}
+
+/// A span within these bounds, both allowed.
+fn span(text: &str, least: Duration, most: Duration) -> Option<Duration> {
+    let millis = u64::try_from(Span::parse(text).ok()?.as_millis()).ok()?;
+    let span = Duration::from_millis(millis);
+    (least..=most).contains(&span).then_some(span)
 }
 
 fn policies(walk: &mut Walk, root: &mut Table, leeway: Leeway) -> Policies {

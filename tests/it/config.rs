@@ -124,9 +124,11 @@ fn every_fault_is_told() {
         listen = ["127.0.0.1:1", 3]
         admin_listen = "unix:relative"
         max_in_flight = 1.5
+        drain_delay = "61s"
         [database]
         path = ""
         pool_size = 0
+        integrity_check_interval = "0s"
         [auth]
         header = "X-Tenant-ID"
         [[auth.keys]]

@@ -16,6 +16,7 @@ mod doctor;
 mod exit_codes;
 mod explain;
 mod export;
+mod faults;
 mod frame;
 mod import;
 mod import_csv;
