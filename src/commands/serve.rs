@@ -1,8 +1,10 @@
 //! `sessile serve`: the rooms wired together, from the configuration to the last closed connection.
 
 mod demo;
+mod listening;
 
-use std::io::{self, Write};
+use std::future::pending;
+use std::io;
 use std::pin::pin;
 use std::time::Duration;
 
@@ -11,12 +13,12 @@ use hyper::service::service_fn;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 
-use super::{Done, out};
+use super::Done;
 use crate::api::auth::Keyring;
 use crate::api::{Api, Endpoint, Settings, Surface};
 use crate::cli;
-use crate::config::{Config, Fault, Faults, Flags, Mode, Origin};
-use crate::server::{self, Address, Answers, BindError, Listener, workers};
+use crate::config::{Config, Fault, Faults, Flags, Mode, Origin, tls_weaknesses};
+use crate::server::{self, Answers, Door, Listener, Tls, workers};
 use crate::store::Reader;
 use crate::telemetry;
 use crate::time::Timestamp;
@@ -67,6 +69,10 @@ fn serve(
     for key in keyring.iter().filter(|key| key.is_expired_at(now)) {
         tracing::warn!(key.name, "this API key has expired and is refused");
     }
+    let tls = config.tls()?;
+    for weakness in tls.iter().flat_map(|tls| tls_weaknesses(tls, now)) {
+        tracing::warn!(weakness.key, "{}", weakness.found);
+    }
     let reader = Reader::open(&config.database.path, config.database.reading)?;
     let settings = Settings {
         development: config.mode == Mode::Development,
@@ -86,10 +92,13 @@ fn serve(
             signal(SignalKind::terminate())?,
             signal(SignalKind::interrupt())?,
         ];
-        let listeners = bind_all(&config.server.listen).await?;
-        let admin_listeners = bind_all(&config.server.admin_listen).await?;
-        announce("listening on", &listeners)?;
-        announce("admin listening on", &admin_listeners)?;
+        let door = Door {
+            tls: tls.clone(),
+            unix: config.server.listening.unix.clone(),
+        };
+        let (listeners, admin_listeners) = listening::bind(&config.server.listening, &door).await?;
+        listening::announce("listening on", &listeners)?;
+        listening::announce("admin listening on", &admin_listeners)?;
         greet(&listeners.first().map(Listener::url).unwrap_or_default())?;
 
         let surface = if admin_listeners.is_empty() {
@@ -112,6 +121,7 @@ fn serve(
             [listeners, admin_listeners].into_iter().flatten().collect(),
             services,
             signals,
+            tls.as_deref(),
         )
         .await?;
         Ok(Done::Yes)
@@ -124,33 +134,13 @@ fn service(endpoint: Endpoint) -> impl Answers {
     service_fn(move |request| endpoint.clone().respond(request))
 }
 
-async fn bind_all(addresses: &[Address]) -> Result<Vec<Listener>, BindError> {
-    let mut listeners = Vec::new();
-    for address in addresses {
-        listeners.push(address.bind().await?);
-    }
-    Ok(listeners)
-}
-
-/// The ready line: whoever started us may read the port from it.
-fn announce(what: &str, listeners: &[Listener]) -> anyhow::Result<()> {
-    if !listeners.is_empty() {
-        let urls: Vec<String> = listeners.iter().map(Listener::url).collect();
-        let urls = urls.join(", ");
-        tracing::info!(server.url = urls, "{what} {urls}");
-        let mut out = out();
-        writeln!(out, "{what} {urls}")?;
-        out.flush()?;
-    }
-    Ok(())
-}
-
 /// Serves every listener until the first signal, then drains until all is done, time is up, or a second signal.
 async fn serve_all(
     api: &Api,
     listeners: Vec<Listener>,
     services: Vec<Vec<impl Answers>>,
     [mut terminate, mut interrupt]: [Signal; 2],
+    tls: Option<&Tls>,
 ) -> io::Result<()> {
     let mut signalled = async || {
         tokio::select! {
@@ -160,8 +150,23 @@ async fn serve_all(
     };
     let (stop, stopping) = watch::channel(false);
     let mut served = pin!(server::serve(listeners, services, stopping, DRAIN));
+    let mut hangup = signal(SignalKind::hangup())?;
+    let reloading = async {
+        while hangup.recv().await.is_some() {
+            match tls.map_or(Ok(()), Tls::reload) {
+                Ok(()) => tracing::info!("read the files of TLS anew, for new connections"),
+                Err(faults) => {
+                    for fault in faults {
+                        tracing::error!(error = %fault, "the files of TLS can't be used; those from before stay in force");
+                    }
+                }
+            }
+        }
+        pending().await
+    };
     let signal = tokio::select! {
         signal = signalled() => signal,
+        () = reloading => return Ok(()), // never
         served = &mut served => return served.map(|_| ()), // the workers could not be started
     };
     tracing::info!(signal, "stopping; requests under way are finished");

@@ -2,12 +2,15 @@
 //! once into [`Config`]. Nothing is checked again after that.
 //!
 //! Every fault is reported, not only the first, each with its source, its key, what was found and what is
-//! allowed. `raw` is the walk that makes this possible; `keys` is the part that deals with secrets.
+//! allowed. `raw` is the walk that makes this possible; `keys` is the part that deals with secrets, `listening` the one
+//! that says who may come in and how.
 
+mod credentials;
 mod keys;
+mod listening;
 mod raw;
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::fmt;
 use std::fs::Metadata;
 use std::io::{self, ErrorKind};
@@ -20,10 +23,11 @@ use hyper::header::HeaderName;
 use thiserror::Error;
 
 pub use keys::{KEY_NAME_ALLOWED, KeySpec, Weakness, is_key_name};
+pub use listening::{Listening, tls_weaknesses};
 pub use raw::{Fault, Origin, Setting, Shown};
 
 use crate::api::auth::Keyring;
-use crate::server::{Address, workers};
+use crate::server::workers;
 use crate::session::{Leeway, PRESETS, Policies, Policy, TenantId};
 use crate::store::{Options, Snapshot};
 use crate::telemetry::{self, Level};
@@ -62,9 +66,7 @@ pub enum Mode {
 
 #[derive(Debug)]
 pub struct Server {
-    pub listen: Vec<Address>,
-    /// Empty where the pages for operators stand beside the operation.
-    pub admin_listen: Vec<Address>,
+    pub listening: Listening,
     pub max_in_flight: usize,
 }
 
@@ -116,9 +118,6 @@ impl fmt::Display for Faults {
 }
 
 const MODE: Key = Key::new("mode", "\"production\" or \"development\"");
-const LISTEN: Key = Key::new("server.listen", ADDRESSES);
-const ADMIN_LISTEN: Key = Key::new("server.admin_listen", ADDRESSES);
-const ADDRESSES: &str = "\"host:port\" or \"unix:/path\", or a list of such without repetition";
 const MAX_IN_FLIGHT: Key = Key::new("server.max_in_flight", "a whole number from 1 to 1000000");
 const DATABASE_PATH: Key = Key::new("database.path", "the path of a file");
 const POOL_SIZE: Key = Key::new("database.pool_size", "a whole number from 1 to 1024");
@@ -220,25 +219,7 @@ impl Config {
             "development" => Some(Mode::Development),
             _ => None,
         });
-        let listen = walk.take(root, &LISTEN, addresses);
-        let admin_listen = walk
-            .take(root, &ADMIN_LISTEN, addresses)
-            .unwrap_or_default();
-        for (key, addresses) in [
-            (&LISTEN, listen.as_deref()),
-            (&ADMIN_LISTEN, Some(admin_listen.as_slice())),
-        ] {
-            let abroad = addresses
-                .unwrap_or_default()
-                .iter()
-                .find(|address| !address.is_local());
-            if let (Some(abroad), Some(Mode::Development)) = (abroad, mode) {
-                let complaint = format!(
-                    "found \"{abroad}\"; allowed in development mode: loopback addresses and unix sockets"
-                );
-                walk.fault(root, key.name, complaint);
-            }
-        }
+        let listening = listening::take(walk, root, mode);
         let max_in_flight = walk.take(root, &MAX_IN_FLIGHT, |found| {
             found
                 .integer()
@@ -296,8 +277,7 @@ impl Config {
         Some(Self {
             mode: mode?,
             server: Server {
-                listen: listen?,
-                admin_listen,
+                listening: listening?,
                 max_in_flight: max_in_flight?,
             },
             database: Database {
@@ -340,7 +320,7 @@ fn defaults() -> String {
     format!(
         r#"
         mode = "production"
-        server = {{ listen = "127.0.0.1:11004", max_in_flight = 1024 }}
+        server = {{ listen = "127.0.0.1:11004", max_in_flight = 1024, allow_plain = false, unix_mode = "0660" }}
         database = {{ path = "sessile.db", pool_size = {pool_size}, snapshot = "held" }}
         auth = {{ header = "X-API-Key" }}
         sessions = {{ leeway = "0s" }}
@@ -404,7 +384,7 @@ fn merge_flags(figment: Figment, flags: &Flags) -> Figment {
     });
     let text = |value: &Option<String>| value.as_deref().map(Value::from);
     [
-        (LISTEN.name, listen),
+        (listening::LISTEN.name, listen),
         (DATABASE_PATH.name, text(&flags.database)),
         (MODE.name, text(&flags.mode)),
         (LOG_LEVEL.name, text(&flags.log_level)),
@@ -413,17 +393,6 @@ fn merge_flags(figment: Figment, flags: &Flags) -> Figment {
     .into_iter()
     .filter_map(|(name, value)| Some(Flag(name, value?)))
     .fold(figment, Figment::merge)
-}
-
-fn addresses(found: &raw::Found<'_>) -> Option<Vec<Address>> {
-    let texts = found.texts().or_else(|| Some(vec![found.text()?]))?;
-    let addresses: Vec<Address> = texts
-        .iter()
-        .map(|text| text.parse().ok())
-        .collect::<Option<_>>()?;
-    let distinct: HashSet<&Address> = addresses.iter().collect();
-    let repeated = distinct.len() < addresses.len();
-    (!addresses.is_empty() && !repeated).then_some(addresses)
 }
 
 fn policies(walk: &mut Walk, root: &mut Table, leeway: Leeway) -> Policies {

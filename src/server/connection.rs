@@ -32,7 +32,7 @@ use tokio::time::{sleep, timeout_at};
 use super::{Answers, memory, stopping};
 
 /// How long a connection may lie idle, and how long it may take to send the head of a request.
-const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
+pub(super) const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// The largest head of a request, in bytes. Beyond it hyper answers an empty 431; the limits of `api`, which
 /// answer a Problem, lie well below. So does its limit of header fields below hyper's own, 100.
@@ -44,17 +44,17 @@ const REST: Duration = Duration::from_secs(1);
 
 /// A stream that can be waited for without a buffer to read into.
 pub(super) trait Readable: AsyncRead + AsyncWrite + Unpin {
-    fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>>;
+    fn poll_readable(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>>;
 }
 
 impl Readable for TcpStream {
-    fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+    fn poll_readable(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         self.poll_read_ready(cx)
     }
 }
 
 impl Readable for UnixStream {
-    fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+    fn poll_readable(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         self.poll_read_ready(cx)
     }
 }
@@ -73,12 +73,13 @@ where
     };
     loop {
         let readable = poll_fn(|cx| idle.stream.poll_readable(cx));
-        tokio::select! {
+        let is_readable = tokio::select! {
             biased;
-            () = stopping(&mut shutdown) => return,
-            readable = timeout_at(idle.until.into(), readable) => if !matches!(readable, Ok(Ok(()))) {
-                return;
-            }
+            () = stopping(&mut shutdown) => false,
+            readable = timeout_at(idle.until.into(), readable) => matches!(readable, Ok(Ok(()))),
+        };
+        if !is_readable {
+            return end(idle.stream);
         }
         // Boxed, so that a connection that rests has no room for one at work.
         match Box::pin(work(idle, service.clone(), &mut shutdown)).await {
@@ -86,6 +87,12 @@ where
             None => return,
         }
     }
+}
+
+/// Ends the connection from this side. Under TLS that is something to say, so that the caller can tell an end from a
+/// cut; it is tried once, because nobody waits for a caller who takes nothing.
+fn end<C: Readable>(mut stream: C) {
+    let _ = poll_fn(|cx| Pin::new(&mut stream).poll_shutdown(cx)).now_or_never();
 }
 
 /// A connection that waits for a request.
@@ -151,6 +158,7 @@ where
         Some(ended) => {
             if let Err(error) = ended {
                 tracing::debug!(%error, "a connection ended early");
+                end(connection.into_parts().io.into_inner().stream);
             }
             None
         }
@@ -207,8 +215,13 @@ impl<C: AsyncWrite + Unpin> AsyncWrite for Watched<C> {
         polled
     }
 
+    /// TLS takes bytes before the kernel does, and then holds them until here.
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(cx)
+        let polled = Pin::new(&mut self.stream).poll_flush(cx);
+        self.head
+            .is_blocked
+            .store(polled.is_pending(), Ordering::Relaxed);
+        polled
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

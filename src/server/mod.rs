@@ -1,8 +1,12 @@
-//! Bytes: listeners, connections, drain. What a request means is the business of the [`Service`] it is handed to.
+//! Bytes: listeners, TLS, connections, drain. What a request means is the business of the [`Service`] it is handed to.
 
 mod connection;
 mod listener;
 mod memory;
+mod peers;
+mod seldom;
+mod tls;
+mod unix;
 mod workers;
 
 use std::convert::Infallible;
@@ -18,7 +22,10 @@ use tokio::sync::watch;
 use tokio::time::sleep;
 
 use listener::Stream;
-pub use listener::{Address, BindError, Listener};
+pub use listener::{Address, BindError, Door, Listener};
+pub use peers::Peers;
+pub use tls::{Tls, TlsFault, TlsFile, TlsFiles, Validity};
+pub use unix::UnixDoor;
 use workers::Workers;
 
 /// How long a failed accept is not tried again. The usual cause, no file descriptor left, passes only as

@@ -14,7 +14,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::timeout;
 
 use super::listener::Stream;
-use super::{Answers, connection};
+use super::{Answers, connection, tls};
 
 /// The workers, as the accepting side sees them. Dropped, it lets them finish.
 pub(super) struct Workers {
@@ -136,6 +136,11 @@ async fn work<S: Answers>(
                 match stream {
                     Stream::Tcp(stream) => {
                         connection::serve(TcpStream::from_std(stream)?, service, shutdown).await
+                    }
+                    // Boxed, so that connections without TLS have no room for its handshake.
+                    Stream::Tls(stream, config) => {
+                        let stream = TcpStream::from_std(stream)?;
+                        Box::pin(tls::serve(stream, config, service, shutdown)).await
                     }
                     Stream::Unix(stream) => {
                         connection::serve(UnixStream::from_std(stream)?, service, shutdown).await

@@ -41,9 +41,10 @@ pub(super) fn examine(report: &mut Report, config: &Config) {
     keys(report, config, Timestamp::now());
     for address in config
         .server
+        .listening
         .listen
         .iter()
-        .chain(&config.server.admin_listen)
+        .chain(&config.server.listening.admin_listen)
     {
         match address {
             Address::Tcp { host, port } => tcp(report, address, host, *port),
