@@ -31,6 +31,7 @@ struct Setting<'c> {
 pub(super) fn run(args: &ShowConfig) -> anyhow::Result<Done> {
     let config = load(&args.common)?;
     let keyring = config.keyring()?;
+    config.tls()?;
     let mut keys: Vec<_> = keyring.iter().map(|key| key.name.as_str()).collect();
     keys.sort_unstable();
     let effective = Effective {

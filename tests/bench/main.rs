@@ -7,6 +7,7 @@
 //!     cargo bench -- --rows 20000000 --rounds 3   other sizes
 //!     cargo bench -- --nginx 1                    nginx with a constant answer beside them, where it is installed
 //!     cargo bench -- beside                       ours beside a writer, a heavy user, and 10,000 idle connections
+//!     cargo bench -- tls                          ours with TLS beside ours without: requests and handshakes
 //!     cargo bench -- instructions                 instructions a request, by callgrind; fails where they have grown
 
 #![allow(clippy::print_stdout, reason = "what a benchmark is for")]
@@ -19,6 +20,7 @@ mod figures;
 mod instructions;
 mod load;
 mod process;
+mod tls;
 
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -45,6 +47,7 @@ fn main() {
         Some("bare") => bare::run(),
         Some("load") => load::run(&args[1..]),
         Some("instructions") => instructions::check(),
+        Some("tls") => tls::compare(&options(&args[1..])),
         Some("beside") => disturb(&options(&args[1..])),
         _ => compare(&options(&args)),
     }

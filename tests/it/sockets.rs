@@ -205,7 +205,10 @@ fn other_machines_are_served_plain_only_where_that_is_allowed() {
         error.contains("command line: server.listen: found a name that stands for 0.0.0.0:"),
         "{error}"
     );
-    let error = refused(serve("admin_listen = \"0:0\"", &["--listen", "127.0.0.1:0"]));
+    let error = refused(serve(
+        "admin_listen = \"0:0\"",
+        &["--listen", "127.0.0.1:0"],
+    ));
     assert!(
         error.contains("sessile.toml: server.admin_listen: found a name that stands for"),
         "{error}"

@@ -698,3 +698,64 @@ fn files_may_be_credentials() {
         Ok(OK)
     );
 }
+
+/// With or without mutual TLS: a listener shows its certificate before it asks for one.
+#[test]
+fn doctor_knows_the_server_by_its_certificate() {
+    let authority = Authority::new("authority");
+    for more in ["", "client_ca = \"clients.pem\"\n"] {
+        let sandbox = prepared(&authority.server(), more);
+        sandbox.write("clients.pem", &authority.cert.pem());
+        let server = sandbox.serve(&[]);
+        let findings = |address: &str| {
+            let mut command = sandbox.command(&["doctor", "--quick"]);
+            command
+                .env("INTERNAL_API_KEY", KEY)
+                .env("SESSILE_SERVER__LISTEN", address);
+            Ended::from(command.output().unwrap()).stdout
+        };
+        let found = findings(&server.address);
+        assert!(
+            found.contains("a server with this certificate answers at"),
+            "{found}"
+        );
+        assert!(
+            found.contains("the certificate holds until 2100-12-31"),
+            "{found}"
+        );
+
+        put(&sandbox, &authority.server());
+        let found = findings(&server.address);
+        assert!(
+            found.contains("a server with another certificate answers there"),
+            "{found}"
+        );
+
+        let plain = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = plain.local_addr().unwrap().to_string();
+        let found = thread::scope(|scope| {
+            scope.spawn(|| drop(plain.accept().unwrap()));
+            findings(&address)
+        });
+        assert!(found.contains("another program listens at"), "{found}");
+
+        put(
+            &sandbox,
+            &authority.sign(ExtendedKeyUsagePurpose::ServerAuth, 2021),
+        );
+        fs::set_permissions(sandbox.path("key.pem"), fs::Permissions::from_mode(0o644)).unwrap();
+        let found = findings(&server.address);
+        assert!(
+            found.contains("server.tls.cert: the certificate expired at")
+                && found.contains("chmod o-rwx key.pem"),
+            "{found}"
+        );
+        fs::remove_file(sandbox.path("key.pem")).unwrap();
+        let found = findings(&server.address);
+        assert!(
+            found.contains("server.tls.key: can't read key.pem")
+                && found.contains("a server with TLS answers at"),
+            "{found}"
+        );
+    }
+}
