@@ -71,7 +71,7 @@ fn serve(
     }
     let tls = config.tls()?;
     for weakness in tls.iter().flat_map(|tls| tls_weaknesses(tls, now)) {
-        tracing::warn!(weakness.key, "{}", weakness.found);
+        tracing::warn!(config.key = weakness.key, "{}", weakness.found);
     }
     let reader = Reader::open(&config.database.path, config.database.reading)?;
     let settings = Settings {
@@ -153,13 +153,12 @@ async fn serve_all(
     let mut hangup = signal(SignalKind::hangup())?;
     let reloading = async {
         while hangup.recv().await.is_some() {
-            match tls.map_or(Ok(()), Tls::reload) {
+            let Some(tls) = tls else { continue };
+            match tls.reload() {
                 Ok(()) => tracing::info!("read the files of TLS anew, for new connections"),
-                Err(faults) => {
-                    for fault in faults {
-                        tracing::error!(error = %fault, "the files of TLS can't be used; those from before stay in force");
-                    }
-                }
+                Err(faults) => faults.iter().for_each(|fault| {
+                    tracing::error!(error = %fault, "the files of TLS can't be used; those from before stay in force");
+                }),
             }
         }
         pending().await

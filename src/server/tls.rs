@@ -397,3 +397,86 @@ impl Readable for Box<TlsStream<TcpStream>> {
             .map_ok(|_something_or_the_end| ())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use rcgen::{CertificateParams, KeyPair, date_time_ymd};
+    use tempfile::TempDir;
+
+    use super::*;
+
+    /// Writes a certificate that holds in these years, and its key; its DER.
+    fn write(folder: &TempDir, from: i32, until: i32) -> Vec<u8> {
+        let key = KeyPair::generate().unwrap();
+        let mut params = CertificateParams::new(["localhost".to_owned()]).unwrap();
+        params.not_before = date_time_ymd(from, 1, 1);
+        params.not_after = date_time_ymd(until, 12, 31);
+        let cert = params.self_signed(&key).unwrap();
+        fs::write(folder.path().join("cert"), cert.pem()).unwrap();
+        fs::write(folder.path().join("key"), key.serialize_pem()).unwrap();
+        cert.der().to_vec()
+    }
+
+    fn files(folder: &TempDir) -> TlsFiles {
+        TlsFiles {
+            cert: folder.path().join("cert"),
+            key: folder.path().join("key"),
+            client_ca: None,
+        }
+    }
+
+    #[test]
+    fn reloading_swaps_all_or_nothing() {
+        let folder = tempfile::tempdir().unwrap();
+        let first = write(&folder, 2020, 2100);
+        let tls = Tls::open(files(&folder)).unwrap();
+        let before = tls.config();
+        let second = write(&folder, 2020, 2100);
+        assert_eq!(tls.certificate(), first);
+        tls.reload().unwrap();
+        assert_eq!(tls.certificate(), second);
+        assert!(
+            !Arc::ptr_eq(&before, &tls.config()),
+            "with new keys for the state of sessions"
+        );
+
+        let key = fs::read(folder.path().join("key")).unwrap();
+        write(&folder, 2020, 2100);
+        fs::write(folder.path().join("key"), key).unwrap();
+        let before = tls.config();
+        let faults = tls.reload().unwrap_err();
+        assert_eq!(faults.len(), 1);
+        assert_eq!(faults[0].file, TlsFile::Key);
+        assert_eq!(tls.certificate(), second);
+        assert!(Arc::ptr_eq(&before, &tls.config()));
+    }
+
+    /// This rests on the order of the checks in rustls: a new version of it may change that.
+    #[test]
+    fn a_certificate_tells_when_it_holds() {
+        let folder = tempfile::tempdir().unwrap();
+        let instant = |text: String| Timestamp::parse_rfc3339(&text).unwrap();
+        for (from, until) in [(1970, 2020), (2001, 2049), (2049, 2050), (2090, 9999)] {
+            write(&folder, from, until);
+            let tls = Tls::open(files(&folder)).unwrap();
+            assert_eq!(
+                tls.validity(),
+                Some(Validity {
+                    from: instant(format!("{from}-01-01T00:00:00Z")),
+                    until: instant(format!("{until}-12-31T00:00:00Z")),
+                })
+            );
+        }
+    }
+
+    #[test]
+    fn what_is_debugged_holds_no_key() {
+        let folder = tempfile::tempdir().unwrap();
+        write(&folder, 2020, 2100);
+        let shown = format!("{:?}", Tls::open(files(&folder)).unwrap());
+        assert!(
+            shown.starts_with("TlsFiles {") && shown.len() < 400,
+            "{shown}"
+        );
+    }
+}
