@@ -13,6 +13,7 @@
 //!     cargo bench -- --folder DIR                 the files of rows are made, kept and found again there
 //!     cargo bench -- beside                       ours beside a writer, a heavy user, and 10,000 idle connections
 //!     cargo bench -- stalled                      ours beside 10,000 callers that stall
+//!     cargo bench -- tls                          ours with TLS beside ours without: requests and handshakes
 //!     cargo bench -- instructions                 instructions a request, by callgrind; fails where they have grown
 
 #![allow(clippy::print_stdout, reason = "what a benchmark is for")]
@@ -29,6 +30,7 @@ mod peers;
 mod process;
 mod sizes;
 mod stalled;
+mod tls;
 
 use std::path::PathBuf;
 use std::sync::atomic::Ordering;
@@ -68,6 +70,7 @@ fn main() {
         Some("instructions") => instructions::check(),
         Some("sizes") => sizes::compare(&options(&args[1..])),
         Some("stalled") => stall(&options(&args[1..])),
+        Some("tls") => tls::compare(&options(&args[1..])),
         Some("beside") => disturb(&options(&args[1..])),
         _ => compare(&options(&args)),
     }
