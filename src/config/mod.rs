@@ -2,10 +2,12 @@
 //! once into [`Config`]. Nothing is checked again after that.
 //!
 //! Every fault is reported, not only the first, each with its source, its key, what was found and what is
-//! allowed. `raw` is the walk that makes this possible; `keys` is the part that deals with secrets.
+//! allowed. `raw` is the walk that makes this possible; `keys` is the part that deals with secrets, `values`
+//! keeps from figment's parser what it falls over.
 
 mod keys;
 mod raw;
+mod values;
 
 use std::collections::{HashMap, HashSet};
 use std::fmt;
@@ -180,6 +182,10 @@ const LIMIT_MAX: Span = Span::from_days(100 * 366);
 impl Config {
     /// Reads the configuration of this process.
     pub fn load(flags: &Flags) -> Result<Self, Faults> {
+        let faults = values::faults(std::env::vars_os());
+        if !faults.is_empty() {
+            return Err(Faults(faults));
+        }
         let file = find_file(flags).map_err(|fault| Faults(vec![fault]))?;
         let mut figment = Figment::from(Toml::string(&defaults()));
         if let Some(file) = &file {
