@@ -19,7 +19,7 @@ use crate::session::Session;
 const MOST: usize = MAX_RECORD + (1 << 17);
 
 /// The same of a member that is not known: of what is passed over, serde_json keeps the open brackets only.
-const MOST_PASSED_OVER: usize = 64 * MAX_RECORD;
+const MOST_PASSED_OVER: usize = 16 * MAX_RECORD;
 
 pub(super) fn read<E>(
     input: impl Read,
