@@ -3,13 +3,15 @@
 //!
 //! Every fault is reported, not only the first, each with its source, its key, what was found and what is
 //! allowed. `raw` is the walk that makes this possible; `keys` is the part that deals with secrets, `listening` the one
-//! that says who may come in and how, `limits` that with what callers may take.
+//! that says who may come in and how, `limits` that with what callers may take; `values` keeps from figment's parser
+//! what it falls over.
 
 mod credentials;
 mod keys;
 mod limits;
 mod listening;
 mod raw;
+mod values;
 mod variables;
 
 use std::collections::HashMap;
@@ -214,6 +216,10 @@ impl Config {
         file: Result<Option<PathBuf>, Fault>,
         mode: Option<Mode>,
     ) -> Result<Self, Faults> {
+        let faults = values::faults(std::env::vars_os());
+        if !faults.is_empty() {
+            return Err(Faults(faults));
+        }
         let file = file.map_err(|fault| Faults(vec![fault]))?;
         let mut figment = Figment::from(Toml::string(&defaults()));
         if let Some(file) = &file {
