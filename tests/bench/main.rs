@@ -286,6 +286,8 @@ fn stall(options: &Options) {
     for round in 1..=options.rounds {
         let quiet = open();
         let stalled = stalled::open(&server.address, users, STALLED);
+        // What stalls has been taken in by then: it is not the storm before that is measured.
+        server.settle();
         let before = stalled::still_open(&stalled);
         let beside = open();
         say(&format!(
@@ -300,6 +302,8 @@ fn stall(options: &Options) {
             server.anonymous_memory() as f64 / 1e6,
         ));
         ratios.push(beside.p99 / quiet.p99);
+        drop(stalled);
+        server.settle();
     }
     say(&format!(
         "p99 at {rate}/s beside {STALLED} stalled connections: {:.2} times the quiet one, the median of {} rounds",

@@ -177,6 +177,20 @@ impl Server {
         Duration::from_nanos(nanoseconds.sum())
     }
 
+    /// Waits until it has next to nothing to do.
+    pub(crate) fn settle(&self) {
+        const LOOK: Duration = Duration::from_millis(200);
+        let mut before = self.processor_time();
+        loop {
+            std::thread::sleep(LOOK);
+            let now = self.processor_time();
+            if now - before < LOOK / 20 {
+                return;
+            }
+            before = now;
+        }
+    }
+
     /// Resident memory of its processes that is no mapped file, in bytes.
     pub(crate) fn anonymous_memory(&self) -> u64 {
         let memory = self.processes().into_iter().map(|id| {
