@@ -19,8 +19,9 @@ use crate::api::auth::Keyring;
 use crate::api::{Api, Endpoint, Settings, Surface};
 use crate::cli;
 use crate::config::{Config, Fault, Faults, Flags, Mode, Origin};
-use crate::server::{self, Address, Answers, BindError, Listener, workers};
+use crate::server::{self, Address, Answers, BindError, Inherited, Listener, workers};
 use crate::store::Reader;
+use crate::systemd::{self, SocketError, Sockets, Watchdog};
 use crate::telemetry;
 use crate::time::{Span, Timestamp};
 
@@ -36,9 +37,10 @@ pub(super) fn run(args: &cli::Serve) -> anyhow::Result<Done> {
     }
     let flags = flags(args);
     let config = Config::load(&flags)?;
+    let sockets = Sockets::take()?;
     telemetry::init(config.log.level, config.log.format).context("can't start logging")?;
     let keyring = keys(&config)?;
-    serve(config, keyring, Some(flags), |_| Ok(()))
+    serve(config, keyring, Some(flags), sockets, |_| Ok(()))
 }
 
 /// The keys of the configuration, of which there must be one.
@@ -82,11 +84,12 @@ fn flags(args: &cli::Serve) -> Flags {
 }
 
 /// Serves until a signal. `greet` is told the first address once requests are answered there. `flags` are what the
-/// configuration is read with when it is read anew; without them it never is.
+/// configuration is read with when it is read anew; without them it never is. `sockets` go before its addresses.
 fn serve(
     config: Config,
     keyring: Keyring,
     flags: Option<Flags>,
+    sockets: Sockets,
     greet: impl FnOnce(&str) -> anyhow::Result<()>,
 ) -> anyhow::Result<Done> {
     tell_ends(&keyring, Timestamp::now());
@@ -113,8 +116,11 @@ fn serve(
             .is_some()
             .then(|| signal(SignalKind::hangup()))
             .transpose()?;
-        let listeners = bind_all(&config.server.listen).await?;
-        let admin_listeners = bind_all(&config.server.admin_listen).await?;
+        // Whoever listens for us goes on to: callers that we take no more are not refused, but wait for who comes next.
+        let succeeded = !sockets.operation.is_empty();
+        let listeners = listen(sockets.operation, &config.server.listen, config.mode).await?;
+        let admin_listeners =
+            listen(sockets.admin, &config.server.admin_listen, config.mode).await?;
         announce("listening on", &listeners)?;
         announce("admin listening on", &admin_listeners)?;
         greet(&listeners.first().map(Listener::url).unwrap_or_default())?;
@@ -129,11 +135,25 @@ fn serve(
             vec![Surface::Admin; admin_listeners.len()],
         ]
         .concat();
-        let services = api
-            .endpoints(&surfaces)
+        let endpoints = api.endpoints(&surfaces);
+        let (watchdog, pulses) = Watchdog::new(endpoints.len());
+        let companions = endpoints.iter().zip(pulses).map(|(endpoints, pulse)| {
+            let endpoint = endpoints.first().cloned();
+            pulse.run(move || {
+                let endpoint = endpoint.clone();
+                async move {
+                    if let Some(endpoint) = endpoint {
+                        endpoint.pulse().await;
+                    }
+                }
+            })
+        });
+        let companions = companions.collect();
+        let services = endpoints
             .into_iter()
             .map(|worker| worker.into_iter().map(service).collect())
             .collect();
+        let status = status(&listeners, &admin_listeners);
         let reloads = hangup
             .zip(flags)
             .map(|(hangup, flags)| reload::on_hangup(hangup, config, flags, &api));
@@ -141,8 +161,11 @@ fn serve(
             &api,
             [listeners, admin_listeners].into_iter().flatten().collect(),
             services,
+            companions,
             signals,
             OptionFuture::from(reloads),
+            watchdog.run(&status),
+            succeeded,
         )
         .await?;
         Ok(Done::Yes)
@@ -153,6 +176,30 @@ fn serve(
 
 fn service(endpoint: Endpoint) -> impl Answers {
     service_fn(move |request| endpoint.respond(request))
+}
+
+/// The sockets that were handed over, or, without such, those that the configuration names.
+async fn listen(
+    sockets: Vec<Inherited>,
+    addresses: &[Address],
+    mode: Mode,
+) -> anyhow::Result<Vec<Listener>> {
+    if sockets.is_empty() {
+        return Ok(bind_all(addresses).await?);
+    }
+    let listeners: Vec<Listener> = sockets
+        .into_iter()
+        .map(Listener::adopt)
+        .collect::<io::Result<_>>()?;
+    let abroad = listeners
+        .iter()
+        .find(|listener| listener.abroad().is_some());
+    match abroad {
+        Some(listener) if mode == Mode::Development => {
+            Err(SocketError::abroad(&listener.url()).into())
+        }
+        _ => Ok(listeners),
+    }
 }
 
 async fn bind_all(addresses: &[Address]) -> Result<Vec<Listener>, BindError> {
@@ -176,13 +223,26 @@ fn announce(what: &str, listeners: &[Listener]) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// What `systemctl status` says.
+fn status(listeners: &[Listener], admin_listeners: &[Listener]) -> String {
+    let urls: Vec<String> = listeners
+        .iter()
+        .chain(admin_listeners)
+        .map(Listener::url)
+        .collect();
+    format!("answering at {}", urls.join(", "))
+}
+
 /// Serves every listener, with reloads, until the first signal to stop, then drains until all is done, time is up, or a second signal.
 async fn serve_all(
     api: &Api,
     listeners: Vec<Listener>,
     services: Vec<Vec<impl Answers>>,
+    companions: Vec<impl Future<Output = ()> + Send + 'static>,
     [mut terminate, mut interrupt]: [Signal; 2],
     reloads: impl Future<Output = Option<Infallible>>,
+    watchdog: impl Future<Output = Infallible>,
+    succeeded: bool,
 ) -> io::Result<()> {
     let mut signalled = async || {
         tokio::select! {
@@ -191,14 +251,20 @@ async fn serve_all(
         }
     };
     let (stop, stopping) = watch::channel(false);
-    let mut served = pin!(server::serve(listeners, services, stopping, DRAIN));
+    let mut served = pin!(server::serve(
+        listeners, services, companions, stopping, DRAIN
+    ));
     let signal = tokio::select! {
         signal = signalled() => signal,
         served = &mut served => return served.map(|_| ()), // the workers could not be started
         Some(never) = reloads => match never {},
+        never = watchdog => match never {},
     };
     tracing::info!(signal, "stopping; requests under way are finished");
-    api.drain();
+    systemd::stopping("stopping; requests under way are finished");
+    if !succeeded {
+        api.drain();
+    }
     stop.send_replace(true);
     tokio::select! {
         all_closed = served => match all_closed? {

@@ -42,6 +42,10 @@ const MAX_HEAD: usize = 64 * 1024;
 /// little for those at work and much for all that callers keep open.
 const REST: Duration = Duration::from_secs(1);
 
+/// How long a connection is young: its caller is about to send its first request, and gets its answer even where the
+/// server has begun to stop. Older ones that lie idle are closed then.
+const YOUTH: Duration = Duration::from_millis(500);
+
 /// A stream that can be waited for without a buffer to read into.
 pub(super) trait Readable: AsyncRead + AsyncWrite + Unpin {
     fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>>;
@@ -71,14 +75,16 @@ where
         unread: Bytes::new(),
         until: Instant::now() + HEAD_TIMEOUT,
     };
+    let young_until = Instant::now() + YOUTH;
     loop {
-        let readable = poll_fn(|cx| idle.stream.poll_readable(cx));
-        tokio::select! {
+        let mut readable = pin!(poll_fn(|cx| idle.stream.poll_readable(cx)));
+        let readable = tokio::select! {
             biased;
-            () = stopping(&mut shutdown) => return,
-            readable = timeout_at(idle.until.into(), readable) => if !matches!(readable, Ok(Ok(()))) {
-                return;
-            }
+            () = stopping(&mut shutdown) => timeout_at(young_until.into(), readable).await,
+            readable = timeout_at(idle.until.into(), &mut readable) => readable,
+        };
+        if !matches!(readable, Ok(Ok(()))) {
+            return;
         }
         // Boxed, so that a connection that rests has no room for one at work.
         match Box::pin(work(idle, service.clone(), &mut shutdown)).await {

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
+use std::os::linux::net::SocketAddrExt;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
@@ -164,9 +165,16 @@ async fn bind_unix(path: &Path) -> io::Result<Listener> {
     }?;
     let file = SocketFile {
         path: path.to_owned(),
-        inode: std::fs::symlink_metadata(path)?.ino(),
+        inode: Some(std::fs::symlink_metadata(path)?.ino()),
     };
     Ok(Listener::Unix { listener, file })
+}
+
+/// A socket that listens already, made by another program and handed to this one.
+#[derive(Debug)]
+pub enum Inherited {
+    Tcp(std::net::TcpListener),
+    Unix(std::os::unix::net::UnixListener),
 }
 
 /// A bound address.
@@ -179,17 +187,19 @@ pub enum Listener {
     },
 }
 
-/// A socket file of ours, which goes when its listener goes.
+/// A socket file, which goes when its listener goes if it is ours.
 #[derive(Debug)]
 pub struct SocketFile {
     path: PathBuf,
-    inode: u64,
+    /// `None` where another program made it, which goes on to listen there.
+    inode: Option<u64>,
 }
 
 impl Drop for SocketFile {
     fn drop(&mut self) {
-        let is_ours =
-            std::fs::symlink_metadata(&self.path).is_ok_and(|file| file.ino() == self.inode);
+        let is_ours = self.inode.is_some_and(|inode| {
+            std::fs::symlink_metadata(&self.path).is_ok_and(|file| file.ino() == inode)
+        });
         if is_ours {
             let _ = std::fs::remove_file(&self.path);
         }
@@ -197,6 +207,41 @@ impl Drop for SocketFile {
 }
 
 impl Listener {
+    /// Takes over a socket that listens already; call it within a runtime.
+    pub fn adopt(socket: Inherited) -> io::Result<Self> {
+        match socket {
+            Inherited::Tcp(socket) => {
+                socket.set_nonblocking(true)?;
+                Ok(Self::Tcp(TcpListener::from_std(socket)?))
+            }
+            Inherited::Unix(socket) => {
+                socket.set_nonblocking(true)?;
+                let address = socket.local_addr()?;
+                let name = |name| PathBuf::from(format!("@{}", String::from_utf8_lossy(name)));
+                let path = address.as_pathname().map(Path::to_owned);
+                let file = SocketFile {
+                    path: path
+                        .or_else(|| address.as_abstract_name().map(name))
+                        .unwrap_or_default(),
+                    inode: None,
+                };
+                let listener = UnixListener::from_std(socket)?;
+                Ok(Self::Unix { listener, file })
+            }
+        }
+    }
+
+    /// The address, where others than this machine can reach it.
+    pub fn abroad(&self) -> Option<SocketAddr> {
+        match self {
+            Self::Tcp(listener) => listener
+                .local_addr()
+                .ok()
+                .filter(|address| !address.ip().to_canonical().is_loopback()),
+            Self::Unix { .. } => None,
+        }
+    }
+
     /// Where it can be reached: `http://127.0.0.1:11004` or `unix:/run/sessile.sock`.
     pub fn url(&self) -> String {
         match self {

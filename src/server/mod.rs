@@ -18,7 +18,7 @@ use tokio::sync::watch;
 use tokio::time::sleep;
 
 use listener::Stream;
-pub use listener::{Address, BindError, Listener};
+pub use listener::{Address, BindError, Inherited, Listener};
 use workers::Workers;
 
 /// How long a failed accept is not tried again. The usual cause, no file descriptor left, passes only as
@@ -50,13 +50,15 @@ impl<S> Answers for S where
 /// way finish, and returns when the last connection is closed or `drain` has passed: whether all were closed.
 ///
 /// `services` has an element for each worker, a thread of its own, and in it a service for each listener.
+/// `companions` has a future for each worker, which that runs beside its connections until it ends.
 pub async fn serve<S: Answers>(
     listeners: Vec<Listener>,
     services: Vec<Vec<S>>,
+    companions: Vec<impl Future<Output = ()> + Send + 'static>,
     shutdown: watch::Receiver<bool>,
     drain: Duration,
 ) -> io::Result<bool> {
-    let workers = Workers::start(services, &shutdown, drain)?;
+    let workers = Workers::start(services, companions, &shutdown, drain)?;
     let accepting = listeners.into_iter().enumerate().map(|(number, listener)| {
         let mut shutdown = shutdown.clone();
         let workers = &workers;

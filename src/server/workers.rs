@@ -46,13 +46,14 @@ impl Drop for Load {
 }
 
 impl Workers {
-    /// Starts a worker for each element of `services`, which has a service for each listener.
+    /// Starts a worker for each element of `services`, which has a service for each listener, each with its companion.
     pub(super) fn start<S: Answers>(
         services: Vec<Vec<S>>,
+        companions: Vec<impl Future<Output = ()> + Send + 'static>,
         shutdown: &watch::Receiver<bool>,
         drain: Duration,
     ) -> io::Result<Self> {
-        let start = |(number, services): (usize, Vec<S>)| {
+        let start = |(number, (services, companion)): (usize, (Vec<S>, _))| {
             let runtime = Builder::new_current_thread()
                 .enable_all()
                 .on_thread_start(step_back)
@@ -63,6 +64,7 @@ impl Workers {
             thread::Builder::new()
                 .name(format!("worker-{number}"))
                 .spawn(move || {
+                    runtime.spawn(companion);
                     let all_closed = runtime.block_on(work(handed, &services, &shutdown, drain));
                     // A count that is still under way, on a thread of its own, is not waited for.
                     runtime.shutdown_background();
@@ -76,6 +78,7 @@ impl Workers {
         };
         let workers = services
             .into_iter()
+            .zip(companions)
             .enumerate()
             .map(start)
             .collect::<io::Result<_>>()?;
