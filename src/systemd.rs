@@ -60,7 +60,7 @@ impl Sockets {
         for number in 0..handed.len() {
             let name = names.next().unwrap_or_default();
             let socket = take_one(&mut handed, number).map_err(|error| SocketError {
-                found: format!("{name:?}, number {number}: {error}"),
+                found: format!("found {name:?}, number {number}: {error}"),
                 allowed: ALLOWED,
             })?;
             match name {

@@ -138,6 +138,10 @@ where
             waits_for_orders = true;
             is_stopping = stop.as_mut().poll(cx).is_ready();
             if is_stopping {
+                // What has come by then is answered: hyper, told first, would close a connection that it has not read.
+                if let Poll::Ready(ended) = connection.poll_unpin(cx) {
+                    return Poll::Ready(Some(ended));
+                }
                 Pin::new(&mut connection).graceful_shutdown();
             }
         }

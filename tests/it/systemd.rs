@@ -270,8 +270,8 @@ fn a_restart_refuses_nobody_where_the_socket_is_handed_over() {
         ],
     );
     let (done, answers) = (AtomicBool::new(false), AtomicUsize::new(0));
+    let mut server = start(); // the last one outlives the callers
     thread::scope(|scope| {
-        let mut server = start();
         for _ in 0..4 {
             scope.spawn(|| {
                 while !done.load(Ordering::Relaxed) {
