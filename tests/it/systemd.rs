@@ -270,8 +270,8 @@ fn a_restart_refuses_nobody_where_the_socket_is_handed_over() {
         ],
     );
     let (done, answers) = (AtomicBool::new(false), AtomicUsize::new(0));
-    let mut server = start(); // the last one outlives the callers
-    thread::scope(|scope| {
+    let last = thread::scope(|scope| {
+        let mut server = start();
         for _ in 0..4 {
             scope.spawn(|| {
                 while !done.load(Ordering::Relaxed) {
@@ -295,5 +295,8 @@ fn a_restart_refuses_nobody_where_the_socket_is_handed_over() {
             server = start();
         }
         done.store(true, Ordering::Relaxed);
+        server // which outlives the callers
     });
+    last.signal("-TERM");
+    assert_eq!(last.ended().code, Some(0));
 }
