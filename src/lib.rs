@@ -8,6 +8,7 @@
 //! - [`commands`]: one verb a file, each wiring the rooms below together.
 //! - [`config`]: defaults, file, environment and flags, merged and then parsed into one final type.
 //! - [`telemetry`]: where log lines go.
+//! - [`systemd`]: what systemd hands to a service, and wants to hear from it.
 //! - [`server`]: listeners, TLS, connections, drain. Knows no session.
 //! - [`api`]: one request to one response. Knows no socket, and meets `server` at hyper's `Service`.
 //! - [`exchange`]: the shapes that sessions come in from elsewhere and go out in.
@@ -30,5 +31,6 @@ pub mod metrics;
 pub mod server;
 pub mod session;
 pub mod store;
+pub mod systemd;
 pub mod telemetry;
 pub mod time;

@@ -6,6 +6,7 @@
 //! - [`auth`]: who asks. [`rate`]: how often. [`live`]: what a reload replaces. [`params`]: about whom, and at what instant.
 //! - [`handlers`]: the operations.
 //! - [`problem`]: every error, and how it is written. [`negotiate`]: in which media type.
+//! - `pulse`: whether a worker still answers.
 //! - [`trace`]: the ids of a request. [`headers`]: the fields of both directions.
 
 pub mod auth;
@@ -17,6 +18,7 @@ mod live;
 pub mod negotiate;
 pub mod params;
 pub mod problem;
+mod pulse;
 mod rate;
 pub mod router;
 mod service;

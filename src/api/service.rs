@@ -69,7 +69,7 @@ pub struct Api(Arc<Shared>);
 
 /// The API on one worker, for the listeners of one surface. Cheap to clone.
 #[derive(Clone)]
-pub struct Endpoint(Arc<Local>);
+pub struct Endpoint(pub(super) Arc<Local>);
 
 /// What a worker has to itself: nothing in here is written by two cores.
 pub(super) struct Local {

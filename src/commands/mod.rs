@@ -29,6 +29,7 @@ use crate::cli::{Cli, Command, Common, Key, Output};
 use crate::config::{Config, Faults, Flags};
 use crate::server::BindError;
 use crate::store::StoreError;
+use crate::systemd::SocketError;
 
 /// How a command ended that did what it was asked for.
 enum Done {
@@ -75,7 +76,7 @@ fn exit_code(error: &anyhow::Error) -> u8 {
         .find_map(|cause| match cause {
             _ if cause.is::<Faults>() => Some(3),
             _ if cause.is::<StoreError>() => Some(4),
-            _ if cause.is::<BindError>() => Some(5),
+            _ if cause.is::<BindError>() || cause.is::<SocketError>() => Some(5),
             _ => None,
         })
         .unwrap_or(2)

@@ -25,6 +25,7 @@ use crate::cli;
 use crate::config::{Config, Fault, Faults, Flags, Mode, Origin, tls_weaknesses};
 use crate::server::{self, Answers, Door, Limits, Listener, Tls, workers};
 use crate::store::{Reader, integrity};
+use crate::systemd::{self, Sockets, Watchdog};
 use crate::telemetry;
 use crate::time::{Span, Timestamp};
 
@@ -42,12 +43,13 @@ pub(super) fn run(args: &cli::Serve) -> anyhow::Result<Done> {
     }
     let flags = flags(args);
     let config = Config::load(&flags)?;
+    let sockets = Sockets::take()?;
     telemetry::init(config.log.level, config.log.format).context("can't start logging")?;
     if config.mode == Mode::Production {
         keep_memory_private();
     }
     let keyring = keys(&config)?;
-    serve(config, keyring, Some(flags), |_| Ok(()))
+    serve(config, keyring, Some(flags), sockets, |_| Ok(()))
 }
 
 /// The keys of the configuration, of which there must be one.
@@ -106,11 +108,12 @@ fn keep_memory_private() {
 }
 
 /// Serves until a signal. `greet` is told the first address once requests are answered there. `flags` are what the
-/// configuration is read with when it is read anew; without them it never is.
+/// configuration is read with when it is read anew; without them it never is. `sockets` go before its addresses.
 fn serve(
     config: Config,
     keyring: Keyring,
     flags: Option<Flags>,
+    sockets: Sockets,
     greet: impl FnOnce(&str) -> anyhow::Result<()>,
 ) -> anyhow::Result<Done> {
     let now = Timestamp::now();
@@ -146,11 +149,14 @@ fn serve(
             .is_some()
             .then(|| signal(SignalKind::hangup()))
             .transpose()?;
+        // Whoever listens for us goes on to: callers that we take no more are not refused, but wait for who comes next.
+        let succeeded = !sockets.operation.is_empty();
         let door = Door {
             tls: tls.clone(),
             unix: config.server.listening.unix.clone(),
         };
-        let (listeners, admin_listeners) = listening::bind(&config.server.listening, &door).await?;
+        let (listeners, admin_listeners) =
+            listening::open(sockets, &config.server.listening, &door).await?;
         listening::announce("listening on", &listeners)?;
         listening::announce("admin listening on", &admin_listeners)?;
         greet(&listeners.first().map(Listener::url).unwrap_or_default())?;
@@ -169,11 +175,25 @@ fn serve(
             vec![Surface::Admin; admin_listeners.len()],
         ]
         .concat();
-        let services = api
-            .endpoints(&surfaces)
+        let endpoints = api.endpoints(&surfaces);
+        let (watchdog, pulses) = Watchdog::new(endpoints.len());
+        let companions = endpoints.iter().zip(pulses).map(|(endpoints, pulse)| {
+            let endpoint = endpoints.first().cloned();
+            pulse.run(move || {
+                let endpoint = endpoint.clone();
+                async move {
+                    if let Some(endpoint) = endpoint {
+                        endpoint.pulse().await;
+                    }
+                }
+            })
+        });
+        let companions = companions.collect();
+        let services = endpoints
             .into_iter()
             .map(|worker| worker.into_iter().map(service).collect())
             .collect();
+        let status = status(&listeners, &admin_listeners);
         let reloads = hangup
             .zip(flags)
             .map(|(hangup, flags)| reload::on_hangup(hangup, config, flags, &api, tls));
@@ -181,10 +201,13 @@ fn serve(
             &api,
             [listeners, admin_listeners].into_iter().flatten().collect(),
             services,
+            companions,
             signals,
             OptionFuture::from(reloads),
+            watchdog.run(&status),
             &limits,
             drain_delay,
+            succeeded,
         )
         .await?;
         Ok(Done::Yes)
@@ -215,16 +238,30 @@ fn service(endpoint: Endpoint) -> impl Answers {
     service_fn(move |request| endpoint.respond(request))
 }
 
+/// What `systemctl status` says.
+fn status(listeners: &[Listener], admin_listeners: &[Listener]) -> String {
+    let urls: Vec<String> = listeners
+        .iter()
+        .chain(admin_listeners)
+        .map(Listener::url)
+        .collect();
+    format!("answering at {}", urls.join(", "))
+}
+
 /// Serves every listener, with reloads, until the first signal to stop. For `delay` longer it answers as before, while
-/// `/readyz` sends callers elsewhere; then it drains until all is done, time is up, or a second signal.
+/// `/readyz` sends callers elsewhere; then it drains until all is done, time is up, or a second signal. Where
+/// `succeeded` by another process, it turns nobody away meanwhile.
 async fn serve_all(
     api: &Api,
     listeners: Vec<Listener>,
     services: Vec<Vec<impl Answers>>,
+    companions: Vec<impl Future<Output = ()> + Send + 'static>,
     [mut terminate, mut interrupt]: [Signal; 2],
     reloads: impl Future<Output = Option<Infallible>>,
+    watchdog: impl Future<Output = Infallible>,
     limits: &Limits,
     delay: Duration,
+    succeeded: bool,
 ) -> io::Result<()> {
     let mut signalled = async || {
         tokio::select! {
@@ -233,20 +270,26 @@ async fn serve_all(
         }
     };
     let (stop, stopping) = watch::channel(false);
-    let mut served = pin!(server::serve(listeners, services, stopping, limits));
+    let mut served = pin!(server::serve(
+        listeners, services, companions, stopping, limits
+    ));
     let signal = tokio::select! {
         signal = signalled() => signal,
         served = &mut served => return served.map(|_| ()), // the workers could not be started
         Some(never) = reloads => match never {},
+        never = watchdog => match never {},
     };
     tracing::info!(signal, "stopping; requests under way are finished");
+    systemd::stopping("stopping; requests under way are finished");
     api.leave();
     let drained = async {
         tokio::select! {
             () = sleep(delay) => {}
             served = &mut served => return served, // never: nobody has told it to stop
         }
-        api.drain();
+        if !succeeded {
+            api.drain();
+        }
         stop.send_replace(true);
         served.await
     };

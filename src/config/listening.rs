@@ -215,7 +215,7 @@ impl Listening {
     ///
     /// What a fault of the configuration says of an address that is no name.
     pub fn admit(&self, bound: SocketAddr, is_plain: bool, is_admin: bool) -> Result<(), Faults> {
-        let found = format!("a name that stands for {bound}");
+        let found = format!("a name or a socket that stands for {bound}");
         let complaint = match self.mode {
             Mode::Development => at_home(&found),
             Mode::Production if is_plain && !self.allow_plain => in_the_clear(&found),

@@ -42,6 +42,10 @@ const GRACE: Duration = Duration::from_secs(1);
 /// section 9.6).
 const LINGER: Duration = Duration::from_secs(2);
 
+/// How long a connection is young: its caller is about to send its first request, and gets its answer even where the
+/// server has begun to stop. Older ones that lie idle are closed then.
+const YOUTH: Duration = Duration::from_millis(500);
+
 /// A stream that can be waited for without a buffer to read into.
 pub(super) trait Readable: AsyncRead + AsyncWrite + Unpin {
     fn poll_readable(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>>;
@@ -86,12 +90,15 @@ pub(super) async fn serve<C, S>(
         stream,
         unread: Bytes::new(),
     };
+    let young_until = Instant::now() + YOUTH;
     loop {
         let mut readable = pin!(poll_fn(|cx| idle.stream.poll_readable(cx)));
         let is_readable = tokio::select! {
             biased;
             // What has come by then is still answered.
-            () = stopping(&mut shutdown) => matches!(readable.now_or_never(), Some(Ok(()))),
+            () = stopping(&mut shutdown) => {
+                matches!(timeout_at(young_until.into(), readable).await, Ok(Ok(())))
+            }
             readable = timeout_at(idle.until.into(), &mut readable) => matches!(readable, Ok(Ok(()))),
         };
         if !is_readable {
@@ -175,6 +182,10 @@ where
             waits_for_orders = true;
             is_stopping = stop.as_mut().poll(cx).is_ready();
             if is_stopping {
+                // What has come by then is answered: hyper, told first, would close a connection that it has not read.
+                if let Poll::Ready(ended) = connection.poll_unpin(cx) {
+                    return Poll::Ready(Ok(ended));
+                }
                 Pin::new(&mut connection).graceful_shutdown();
                 alarm.as_mut().reset((Instant::now() + GRACE).into());
             }

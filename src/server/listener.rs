@@ -212,6 +212,13 @@ pub struct Door {
     pub unix: UnixDoor,
 }
 
+/// A socket that listens already, made by another program and handed to this one.
+#[derive(Debug)]
+pub enum Inherited {
+    Tcp(std::net::TcpListener),
+    Unix(std::os::unix::net::UnixListener),
+}
+
 /// A bound address.
 #[derive(Debug)]
 pub enum Listener {
@@ -227,6 +234,29 @@ pub enum Listener {
 }
 
 impl Listener {
+    /// Takes over a socket that listens already; call it within a runtime. A unix socket has the mode that its maker
+    /// gave it.
+    pub fn adopt(socket: Inherited, door: &Door) -> io::Result<Self> {
+        match socket {
+            Inherited::Tcp(socket) => {
+                socket.set_nonblocking(true)?;
+                Ok(Self::Tcp {
+                    listener: TcpListener::from_std(socket)?,
+                    tls: door.tls.clone(),
+                })
+            }
+            Inherited::Unix(socket) => {
+                socket.set_nonblocking(true)?;
+                let file = SocketFile::of_another(&socket.local_addr()?);
+                Ok(Self::Unix {
+                    listener: UnixListener::from_std(socket)?,
+                    file,
+                    peers: door.unix.peers.clone(),
+                })
+            }
+        }
+    }
+
     /// Where it can be reached: `http://127.0.0.1:11004` or `unix:/run/sessile.sock`.
     pub fn url(&self) -> String {
         match self {

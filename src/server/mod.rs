@@ -27,7 +27,7 @@ use tokio::time::sleep;
 
 pub use descriptors::allow as allow_descriptors;
 use listener::Stream;
-pub use listener::{Address, BindError, Door, Listener};
+pub use listener::{Address, BindError, Door, Inherited, Listener};
 pub use peers::Peers;
 pub use shown::shown_by;
 pub use tls::{Tls, TlsFault, TlsFile, TlsFiles, Validity};
@@ -82,16 +82,18 @@ impl<S> Answers for S where
 /// way finish, and returns when the last connection is closed or the time to drain has passed: whether all were closed.
 ///
 /// `services` has an element for each worker, a thread of its own, and in it a service for each listener.
+/// `companions` has a future for each worker, which that runs beside its connections until it ends.
 pub async fn serve<S: Answers>(
     listeners: Vec<Listener>,
     services: Vec<Vec<S>>,
+    companions: Vec<impl Future<Output = ()> + Send + 'static>,
     shutdown: watch::Receiver<bool>,
     limits: &Limits,
 ) -> io::Result<bool> {
     for listener in &listeners {
         listener.prepare(limits)?;
     }
-    let workers = Workers::start(services, &shutdown, limits)?;
+    let workers = Workers::start(services, companions, &shutdown, limits)?;
     let accepting = listeners.into_iter().enumerate().map(|(number, listener)| {
         let mut shutdown = shutdown.clone();
         let workers = &workers;

@@ -3,7 +3,9 @@
 use std::fs::{self, File, OpenOptions, Permissions};
 use std::io;
 use std::os::fd::AsRawFd;
+use std::os::linux::net::SocketAddrExt;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt, PermissionsExt, chown};
+use std::os::unix::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use tokio::net::{UnixListener, UnixSocket, UnixStream};
@@ -27,12 +29,29 @@ pub struct UnixDoor {
 #[derive(Debug)]
 pub struct SocketFile {
     pub(super) path: PathBuf,
-    inode: u64,
+    /// `None` where another program made it, which goes on to listen there.
+    inode: Option<u64>,
+}
+
+impl SocketFile {
+    /// That of a socket which another program made; an abstract name is written with an `@`.
+    pub(super) fn of_another(address: &SocketAddr) -> Self {
+        let name = |name| PathBuf::from(format!("@{}", String::from_utf8_lossy(name)));
+        let path = address.as_pathname().map(Path::to_owned);
+        Self {
+            path: path
+                .or_else(|| address.as_abstract_name().map(name))
+                .unwrap_or_default(),
+            inode: None,
+        }
+    }
 }
 
 impl Drop for SocketFile {
     fn drop(&mut self) {
-        let is_ours = fs::symlink_metadata(&self.path).is_ok_and(|file| file.ino() == self.inode);
+        let is_ours = self.inode.is_some_and(|inode| {
+            fs::symlink_metadata(&self.path).is_ok_and(|file| file.ino() == inode)
+        });
         if is_ours {
             let _ = fs::remove_file(&self.path);
         }
@@ -67,7 +86,7 @@ pub(super) async fn bind(path: &Path, door: &UnixDoor) -> io::Result<(UnixListen
     let held = hold(path)?;
     let file = SocketFile {
         path: path.to_owned(),
-        inode: held.metadata()?.ino(),
+        inode: Some(held.metadata()?.ino()),
     };
     open_to(&held, door)?;
     Ok((socket.listen(BACKLOG)?, file))

@@ -67,14 +67,15 @@ impl Worker {
 }
 
 impl Workers {
-    /// Starts a worker for each element of `services`, which has a service for each listener.
+    /// Starts a worker for each element of `services`, which has a service for each listener, each with its companion.
     pub(super) fn start<S: Answers>(
         services: Vec<Vec<S>>,
+        companions: Vec<impl Future<Output = ()> + Send + 'static>,
         shutdown: &watch::Receiver<bool>,
         limits: &Limits,
     ) -> io::Result<Self> {
         let workers = services.len();
-        let start = |(number, services): (usize, Vec<S>)| {
+        let start = |(number, (services, companion)): (usize, (Vec<S>, _))| {
             let runtime = Builder::new_current_thread()
                 .enable_all()
                 .on_thread_start(step_back)
@@ -90,6 +91,7 @@ impl Workers {
             thread::Builder::new()
                 .name(format!("worker-{number}"))
                 .spawn(move || {
+                    runtime.spawn(companion);
                     let room = Room::new(most);
                     let working = work(handed, &services, room, &own, &limits, &shutdown);
                     let all_closed = runtime.block_on(working);
@@ -106,6 +108,7 @@ impl Workers {
         };
         let workers = services
             .into_iter()
+            .zip(companions)
             .enumerate()
             .map(start)
             .collect::<io::Result<_>>()?;

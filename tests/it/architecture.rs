@@ -4,12 +4,13 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// The rooms from the door inwards; those of one line are neighbours that do not know each other.
-const FLOORS: [&[&str]; 11] = [
+const FLOORS: [&[&str]; 12] = [
     &["main"],
     &["commands"],
     &["cli"],
     &["config"],
     &["telemetry"],
+    &["systemd"],
     &["server", "api"],
     &["exchange"],
     &["store"],

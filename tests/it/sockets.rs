@@ -202,7 +202,9 @@ fn other_machines_are_served_plain_only_where_that_is_allowed() {
     // A name is judged by what it stands for: the system's resolver takes 0 for 0.0.0.0.
     let error = refused(serve("", &["--listen", "0:0"]));
     assert!(
-        error.contains("command line: server.listen: found a name that stands for 0.0.0.0:"),
+        error.contains(
+            "command line: server.listen: found a name or a socket that stands for 0.0.0.0:"
+        ),
         "{error}"
     );
     let error = refused(serve(
@@ -210,7 +212,9 @@ fn other_machines_are_served_plain_only_where_that_is_allowed() {
         &["--listen", "127.0.0.1:0"],
     ));
     assert!(
-        error.contains("sessile.toml: server.admin_listen: found a name that stands for"),
+        error.contains(
+            "sessile.toml: server.admin_listen: found a name or a socket that stands for"
+        ),
         "{error}"
     );
     assert_eq!(

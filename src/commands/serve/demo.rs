@@ -12,6 +12,7 @@ use crate::cli;
 use crate::commands::{Done, out};
 use crate::config::{Config, Flags};
 use crate::store::writer::{Writer, create};
+use crate::systemd::Sockets;
 use crate::telemetry;
 use crate::time::Timestamp;
 
@@ -75,7 +76,7 @@ pub(super) fn run(args: &cli::Serve) -> anyhow::Result<Done> {
         not_after: None,
         max_rate: None,
     });
-    serve(config, keyring, None, greet)
+    serve(config, keyring, None, Sockets::default(), greet)
 }
 
 /// Prints lines to paste.

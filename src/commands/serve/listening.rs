@@ -1,45 +1,60 @@
 //! Where `serve` listens: bound, judged by what the addresses turned out to be, and told.
 
-use std::io::Write;
+use std::io::{self, Write};
 
 use crate::commands::out;
-use crate::config::Listening;
-use crate::server::{Address, Door, Listener};
+use crate::config::{Faults, Listening};
+use crate::server::{Address, Door, Inherited, Listener};
+use crate::systemd::Sockets;
 
-/// Binds every address: those of the operation and those of the pages for operators.
-pub(super) async fn bind(
+/// Opens every listener: those of the operation and those of the pages for operators. Sockets that were handed over
+/// stand in for the addresses of the configuration.
+pub(super) async fn open(
+    sockets: Sockets,
     listening: &Listening,
     door: &Door,
 ) -> anyhow::Result<(Vec<Listener>, Vec<Listener>)> {
-    Ok((
-        bind_all(&listening.listen, listening, door, false).await?,
-        bind_all(&listening.admin_listen, listening, door, true).await?,
-    ))
+    let operation = open_all(sockets.operation, &listening.listen, door).await?;
+    let admin = open_all(sockets.admin, &listening.admin_listen, door).await?;
+    judge(&operation, listening, false)?;
+    judge(&admin, listening, true)?;
+    Ok((operation, admin))
+}
+
+async fn open_all(
+    sockets: Vec<Inherited>,
+    addresses: &[Address],
+    door: &Door,
+) -> anyhow::Result<Vec<Listener>> {
+    if !sockets.is_empty() {
+        let adopted = sockets
+            .into_iter()
+            .map(|socket| Listener::adopt(socket, door));
+        return Ok(adopted.collect::<io::Result<_>>()?);
+    }
+    let mut listeners = Vec::new();
+    for address in addresses {
+        listeners.push(address.bind(door).await?);
+    }
+    Ok(listeners)
 }
 
 /// Nothing is accepted yet: an address that may not be served is closed with nobody answered.
-async fn bind_all(
-    addresses: &[Address],
-    listening: &Listening,
-    door: &Door,
-    is_admin: bool,
-) -> anyhow::Result<Vec<Listener>> {
-    let mut listeners = Vec::new();
-    for address in addresses {
-        let listener = address.bind(door).await?;
-        if let Some(bound) = listener.abroad() {
-            listening.admit(bound, listener.is_plain(), is_admin)?;
-            if listener.is_plain() {
-                tracing::warn!(
-                    server.url = listener.url(),
-                    "serving without TLS to other machines, as server.allow_plain says: whoever can read that network \
-                     learns API keys and users, and can answer in this server's place"
-                );
-            }
+fn judge(listeners: &[Listener], listening: &Listening, is_admin: bool) -> Result<(), Faults> {
+    for listener in listeners {
+        let Some(bound) = listener.abroad() else {
+            continue;
+        };
+        listening.admit(bound, listener.is_plain(), is_admin)?;
+        if listener.is_plain() {
+            tracing::warn!(
+                server.url = listener.url(),
+                "serving without TLS to other machines, as server.allow_plain says: whoever can read that network \
+                 learns API keys and users, and can answer in this server's place"
+            );
         }
-        listeners.push(listener);
     }
-    Ok(listeners)
+    Ok(())
 }
 
 /// The ready line: whoever started us may read the port from it.

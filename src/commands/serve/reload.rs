@@ -17,6 +17,7 @@ use crate::api::Api;
 use crate::api::auth::Keyring;
 use crate::config::{Config, Faults, Flags, Setting};
 use crate::server::Tls;
+use crate::systemd;
 use crate::time::Timestamp;
 
 /// The tables and lists of the configuration that a reload changes.
@@ -52,6 +53,7 @@ pub(super) async fn on_hangup(
 }
 
 async fn reload(running: &Arc<Running>, api: &Api) {
+    systemd::reloading();
     // On another thread, since the disk may take its time, and connections are accepted on this one.
     let reading = Arc::clone(running);
     let read = spawn_blocking(move || reading.read()).await;
@@ -59,6 +61,7 @@ async fn reload(running: &Arc<Running>, api: &Api) {
         Ok(Ok(fresh)) => {
             running.put_to_work(fresh, api);
             api.metrics().reload.succeeded(Timestamp::now());
+            systemd::reloaded();
             return;
         }
         Ok(Err(Faults(faults))) => {
@@ -72,6 +75,7 @@ async fn reload(running: &Arc<Running>, api: &Api) {
         config.faults = why,
         "the configuration was not reloaded: what was in force stays so"
     );
+    systemd::reloaded();
 }
 
 impl Running {
