@@ -22,6 +22,7 @@ use crate::api::{Api, Endpoint, Settings, Surface};
 use crate::cli;
 use crate::config::{Config, Fault, Faults, Flags, Mode, Origin};
 use crate::server::{self, Address, Answers, BindError, Limits, Listener, workers};
+use crate::store::census::Counting;
 use crate::store::{Reader, integrity};
 use crate::telemetry;
 use crate::time::{Span, Timestamp};
@@ -114,6 +115,7 @@ fn serve(
         problems_base_url: config.problems_base_url.clone(),
         max_in_flight: config.server.max_in_flight,
         frame: config.server.frame,
+        stale_after: config.watching.stale_after,
         workers: workers(),
     };
     let api = Api::new(settings, keyring, config.policies.clone(), reader.clone())?;
@@ -143,6 +145,11 @@ fn serve(
         let interval = config.database.integrity_check_interval;
         let _checks = interval
             .map(|interval| integrity::Watch::start(&reader, interval))
+            .transpose()?;
+        let tenants = config.watching.tenants;
+        let interval = config.watching.sessions_interval;
+        let _counting = interval
+            .map(|interval| Counting::start(&reader, interval, tenants, api.policies()))
             .transpose()?;
 
         let surface = if admin_listeners.is_empty() {
@@ -214,7 +221,7 @@ fn announce(what: &str, listeners: &[Listener]) -> anyhow::Result<()> {
     if !listeners.is_empty() {
         let urls: Vec<String> = listeners.iter().map(Listener::url).collect();
         let urls = urls.join(", ");
-        tracing::info!(server.url = urls, "{what} {urls}");
+        tracing::info!(server.url = urls, "ready: {what} {urls}");
         let mut out = out();
         writeln!(out, "{what} {urls}")?;
         out.flush()?;
@@ -240,7 +247,13 @@ async fn serve_all(
         }
     };
     let (stop, stopping) = watch::channel(false);
-    let mut served = pin!(server::serve(listeners, services, stopping, limits));
+    let mut served = pin!(server::serve(
+        listeners,
+        services,
+        stopping,
+        limits,
+        &api.metrics().connections
+    ));
     let signal = tokio::select! {
         signal = signalled() => signal,
         served = &mut served => return served.map(|_| ()), // the workers could not be started

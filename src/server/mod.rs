@@ -10,6 +10,8 @@ mod workers;
 
 use std::convert::Infallible;
 use std::io;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use futures_util::future::join_all;
@@ -20,6 +22,7 @@ use hyper::{Request, Response};
 use tokio::sync::watch;
 use tokio::time::sleep;
 
+use crate::metrics::Connections;
 pub use descriptors::allow as allow_descriptors;
 use listener::Stream;
 pub use listener::{Address, BindError, Listener};
@@ -78,11 +81,15 @@ pub async fn serve<S: Answers>(
     services: Vec<Vec<S>>,
     shutdown: watch::Receiver<bool>,
     limits: &Limits,
+    counts: &Arc<Connections>,
 ) -> io::Result<bool> {
     for listener in &listeners {
         listener.prepare(limits)?;
     }
-    let workers = Workers::start(services, &shutdown, limits)?;
+    counts
+        .limit
+        .store(limits.connections as u64, Ordering::Relaxed);
+    let workers = Workers::start(services, &shutdown, limits, counts)?;
     let accepting = listeners.into_iter().enumerate().map(|(number, listener)| {
         let mut shutdown = shutdown.clone();
         let workers = &workers;
