@@ -1,11 +1,13 @@
 //! `sessile serve`: the rooms wired together, from the configuration to the last closed connection.
 
 mod demo;
+mod listening;
 mod reload;
 
 use std::convert::Infallible;
-use std::io::{self, Write};
+use std::io;
 use std::pin::pin;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
@@ -16,12 +18,12 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 use tokio::time::sleep;
 
-use super::{Done, out};
+use super::Done;
 use crate::api::auth::Keyring;
 use crate::api::{Api, Endpoint, Settings, Surface};
 use crate::cli;
-use crate::config::{Config, Fault, Faults, Flags, Mode, Origin};
-use crate::server::{self, Address, Answers, BindError, Limits, Listener, workers};
+use crate::config::{Config, Fault, Faults, Flags, Mode, Origin, tls_weaknesses};
+use crate::server::{self, Answers, Door, Limits, Listener, Tls, workers};
 use crate::store::census::Counting;
 use crate::store::{Reader, integrity};
 use crate::telemetry;
@@ -78,6 +80,12 @@ fn tell_ends(keyring: &Keyring, now: Timestamp) {
     }
 }
 
+fn tell_weaknesses(tls: Option<&Tls>, now: Timestamp) {
+    for weakness in tls.iter().flat_map(|tls| tls_weaknesses(tls, now)) {
+        tracing::warn!(config.key = weakness.key, "TLS: {}", weakness.found);
+    }
+}
+
 fn flags(args: &cli::Serve) -> Flags {
     Flags {
         config: args.common.config.clone(),
@@ -106,7 +114,10 @@ fn serve(
     flags: Option<Flags>,
     greet: impl FnOnce(&str) -> anyhow::Result<()>,
 ) -> anyhow::Result<Done> {
-    tell_ends(&keyring, Timestamp::now());
+    let now = Timestamp::now();
+    tell_ends(&keyring, now);
+    let tls = config.tls()?.map(Arc::new);
+    tell_weaknesses(tls.as_deref(), now);
     let reader = Reader::open(&config.database.path, config.database.reading)?;
     let settings = Settings {
         development: config.mode == Mode::Development,
@@ -137,10 +148,13 @@ fn serve(
             .is_some()
             .then(|| signal(SignalKind::hangup()))
             .transpose()?;
-        let listeners = bind_all(&config.server.listen).await?;
-        let admin_listeners = bind_all(&config.server.admin_listen).await?;
-        announce("listening on", &listeners)?;
-        announce("admin listening on", &admin_listeners)?;
+        let door = Door {
+            tls: tls.clone(),
+            unix: config.server.listening.unix.clone(),
+        };
+        let (listeners, admin_listeners) = listening::bind(&config.server.listening, &door).await?;
+        listening::announce("listening on", &listeners)?;
+        listening::announce("admin listening on", &admin_listeners)?;
         greet(&listeners.first().map(Listener::url).unwrap_or_default())?;
         let interval = config.database.integrity_check_interval;
         let _checks = interval
@@ -169,7 +183,7 @@ fn serve(
             .collect();
         let reloads = hangup
             .zip(flags)
-            .map(|(hangup, flags)| reload::on_hangup(hangup, config, flags, &api));
+            .map(|(hangup, flags)| reload::on_hangup(hangup, config, flags, &api, tls));
         serve_all(
             &api,
             [listeners, admin_listeners].into_iter().flatten().collect(),
@@ -206,27 +220,6 @@ fn fit(limits: Limits, readers: u32) -> Limits {
 
 fn service(endpoint: Endpoint) -> impl Answers {
     service_fn(move |request| endpoint.respond(request))
-}
-
-async fn bind_all(addresses: &[Address]) -> Result<Vec<Listener>, BindError> {
-    let mut listeners = Vec::new();
-    for address in addresses {
-        listeners.push(address.bind().await?);
-    }
-    Ok(listeners)
-}
-
-/// The ready line: whoever started us may read the port from it.
-fn announce(what: &str, listeners: &[Listener]) -> anyhow::Result<()> {
-    if !listeners.is_empty() {
-        let urls: Vec<String> = listeners.iter().map(Listener::url).collect();
-        let urls = urls.join(", ");
-        tracing::info!(server.url = urls, "ready: {what} {urls}");
-        let mut out = out();
-        writeln!(out, "{what} {urls}")?;
-        out.flush()?;
-    }
-    Ok(())
 }
 
 /// Serves every listener, with reloads, until the first signal to stop. For `delay` longer it answers as before, while

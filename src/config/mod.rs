@@ -2,16 +2,20 @@
 //! once into [`Config`]. Nothing is checked again after that.
 //!
 //! Every fault is reported, not only the first, each with its source, its key, what was found and what is
-//! allowed. `raw` is the walk that makes this possible; `keys` is the part that deals with secrets, `limits` that with
-//! what callers may take.
+//! allowed. `raw` is the walk that makes this possible; `keys` is the part that deals with secrets, `listening` the one
+//! that says who may come in and how, `limits` that with what callers may take; `values` keeps from figment's parser
+//! what it falls over.
 
+mod credentials;
 mod keys;
 mod limits;
+mod listening;
 mod raw;
+mod values;
 mod variables;
 mod watching;
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::fmt;
 use std::fs::Metadata;
 use std::io::{self, ErrorKind};
@@ -25,12 +29,13 @@ use hyper::header::HeaderName;
 use thiserror::Error;
 
 pub use keys::{KEY_NAME_ALLOWED, KeySpec, Weakness, is_key_name};
+pub use listening::{Listening, tls_weaknesses};
 pub use raw::{Fault, Origin, Setting, Shown};
 pub use watching::Watching;
 
 use crate::api::FrameLimits;
 use crate::api::auth::Keyring;
-use crate::server::{self, Address, workers};
+use crate::server::{self, workers};
 use crate::session::{Leeway, PRESETS, Policies, Policy, TenantId};
 use crate::store::{Options, Snapshot};
 use crate::telemetry::{self, Level};
@@ -70,9 +75,7 @@ pub enum Mode {
 
 #[derive(Debug)]
 pub struct Server {
-    pub listen: Vec<Address>,
-    /// Empty where the pages for operators stand beside the operation.
-    pub admin_listen: Vec<Address>,
+    pub listening: Listening,
     pub max_in_flight: usize,
     pub limits: server::Limits,
     pub frame: FrameLimits,
@@ -130,9 +133,6 @@ impl fmt::Display for Faults {
 }
 
 const MODE: Key = Key::new("mode", "\"production\" or \"development\"");
-const LISTEN: Key = Key::new("server.listen", ADDRESSES);
-const ADMIN_LISTEN: Key = Key::new("server.admin_listen", ADDRESSES);
-const ADDRESSES: &str = "\"host:port\" or \"unix:/path\", or a list of such without repetition";
 const MAX_IN_FLIGHT: Key = Key::new("server.max_in_flight", "a whole number from 1 to 1000000");
 const DATABASE_PATH: Key = Key::new("database.path", "the path of a file");
 const DRAIN_DELAY: Key = Key::new("server.drain_delay", "a span from \"0s\" to \"60s\"");
@@ -219,6 +219,10 @@ impl Config {
         file: Result<Option<PathBuf>, Fault>,
         mode: Option<Mode>,
     ) -> Result<Self, Faults> {
+        let faults = values::faults(std::env::vars_os());
+        if !faults.is_empty() {
+            return Err(Faults(faults));
+        }
         let file = file.map_err(|fault| Faults(vec![fault]))?;
         let mut figment = Figment::from(Toml::string(&defaults()));
         if let Some(file) = &file {
@@ -271,28 +275,7 @@ impl Config {
             _ => None,
         });
         let mode = mode.or(said);
-        let listen = walk.take(root, &LISTEN, addresses);
-        let admin_listen = walk
-            .take(root, &ADMIN_LISTEN, addresses)
-            .unwrap_or_default();
-        for (key, addresses) in [
-            (&LISTEN, listen.as_deref()),
-            (&ADMIN_LISTEN, Some(admin_listen.as_slice())),
-        ] {
-            let abroad = addresses
-                .unwrap_or_default()
-                .iter()
-                .find(|address| !address.is_local());
-            if let (Some(abroad), Some(Mode::Development)) = (abroad, mode) {
-                let complaint = format!(
-                    "found \"{abroad}\"; allowed in development mode: loopback addresses and unix sockets"
-                );
-                walk.fault(root, key.name, complaint);
-            }
-        }
-        if let Some(listen) = &listen {
-            apart(walk, root, listen, &admin_listen);
-        }
+        let listening = listening::take(walk, root, mode);
         let max_in_flight = walk.take(root, &MAX_IN_FLIGHT, |found| {
             found
                 .integer()
@@ -367,8 +350,7 @@ impl Config {
         Some(Self {
             mode: mode?,
             server: Server {
-                listen: listen?,
-                admin_listen,
+                listening: listening?,
                 max_in_flight: max_in_flight?,
                 limits,
                 frame,
@@ -422,6 +404,8 @@ fn defaults() -> String {
         r#"
         mode = "production"
         server.listen = "127.0.0.1:11004"
+        server.allow_plain = false
+        server.unix_mode = "0660"
         server.max_in_flight = 1024
         server.max_connections = 10000
         server.header_timeout = "10s"
@@ -496,7 +480,7 @@ fn merge_flags(figment: Figment, flags: &Flags) -> Figment {
     });
     let text = |value: &Option<String>| value.as_deref().map(Value::from);
     [
-        (LISTEN.name, listen),
+        (listening::LISTEN.name, listen),
         (DATABASE_PATH.name, text(&flags.database)),
         (MODE.name, text(&flags.mode)),
         (LOG_LEVEL.name, text(&flags.log_level)),
@@ -505,41 +489,6 @@ fn merge_flags(figment: Figment, flags: &Flags) -> Figment {
     .into_iter()
     .filter_map(|(name, value)| Some(Flag(name, value?)))
     .fold(figment, Figment::merge)
-}
-
-fn addresses(found: &raw::Found<'_>) -> Option<Vec<Address>> {
-    let texts = found.texts().or_else(|| Some(vec![found.text()?]))?;
-    let addresses: Vec<Address> = texts
-        .iter()
-        .map(|text| text.parse().ok())
-        .collect::<Option<_>>()?;
-    let distinct: HashSet<&Address> = addresses.iter().collect();
-    let repeated = distinct.len() < addresses.len();
-    (!addresses.is_empty() && !repeated).then_some(addresses)
-}
-
-/// Notes a fault where two addresses are one: nobody but this process would be in the way of its own start.
-fn apart(walk: &mut Walk, root: &Table, listen: &[Address], admin_listen: &[Address]) {
-    for (index, address) in listen.iter().enumerate() {
-        for other in &listen[index + 1..] {
-            if address.overlaps(other) {
-                let complaint = format!(
-                    "found \"{address}\" and \"{other}\"; allowed: addresses that don't overlap"
-                );
-                walk.fault(root, LISTEN.name, complaint);
-            }
-        }
-        for admin in admin_listen {
-            if address.overlaps(admin) {
-                let complaint = format!(
-                    "found \"{admin}\", and \"{address}\" in {}; allowed: an address of its own, or none, for \
-                     /healthz and /readyz beside the operation",
-                    LISTEN.name
-                );
-                walk.fault(root, ADMIN_LISTEN.name, complaint);
-            }
-        }
-    }
 }
 
 /// A span within these bounds, both allowed.

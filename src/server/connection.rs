@@ -44,14 +44,14 @@ const LINGER: Duration = Duration::from_secs(2);
 
 /// A stream that can be waited for without a buffer to read into.
 pub(super) trait Readable: AsyncRead + AsyncWrite + Unpin {
-    fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>>;
+    fn poll_readable(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>>;
 
     /// Has what the kernel still holds for the caller thrown away when the stream is dropped.
     fn forget_unsent(&self);
 }
 
 impl Readable for TcpStream {
-    fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+    fn poll_readable(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         self.poll_read_ready(cx)
     }
 
@@ -61,7 +61,7 @@ impl Readable for TcpStream {
 }
 
 impl Readable for UnixStream {
-    fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+    fn poll_readable(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         self.poll_read_ready(cx)
     }
 
@@ -88,15 +88,14 @@ pub(super) async fn serve<C, S>(
     };
     loop {
         let mut readable = pin!(poll_fn(|cx| idle.stream.poll_readable(cx)));
-        tokio::select! {
+        let is_readable = tokio::select! {
             biased;
             // What has come by then is still answered.
-            () = stopping(&mut shutdown) => if !matches!(readable.now_or_never(), Some(Ok(()))) {
-                return;
-            },
-            readable = timeout_at(idle.until.into(), &mut readable) => if !matches!(readable, Ok(Ok(()))) {
-                return;
-            }
+            () = stopping(&mut shutdown) => matches!(readable.now_or_never(), Some(Ok(()))),
+            readable = timeout_at(idle.until.into(), &mut readable) => matches!(readable, Ok(Ok(()))),
+        };
+        if !is_readable {
+            return end(idle.stream);
         }
         // Boxed, so that a connection that rests has no room for one at work.
         let worked = work(idle, service.clone(), &waiting, &limits, &mut shutdown);
@@ -108,6 +107,17 @@ pub(super) async fn serve<C, S>(
             Worked::Ended => return,
         }
     }
+}
+
+/// Ends the connection.
+fn end<C: Readable>(mut stream: C) {
+    say_end(&mut stream);
+}
+
+/// Ends this side of the connection. Under TLS that is something to say, so that the caller can tell an end from a cut;
+/// it is tried once, because nobody waits for a caller who takes nothing.
+fn say_end<C: Readable>(stream: &mut C) {
+    let _ = poll_fn(|cx| Pin::new(&mut *stream).poll_shutdown(cx)).now_or_never();
 }
 
 /// A connection that waits for a request.
@@ -194,10 +204,11 @@ where
             if let Err(error) = ended {
                 tracing::debug!(%error, "a connection ended early");
             }
-            match watched.has_ended || is_stopping {
-                true => Worked::Ended,
-                false => Worked::MaySend(watched.stream),
+            if !watched.has_ended && !is_stopping {
+                return Worked::MaySend(watched.stream);
             }
+            end(watched.stream);
+            Worked::Ended
         }
         Err(Alarm::Rest) => {
             waiting.expect(since);
@@ -210,6 +221,7 @@ where
         }
         Err(Alarm::HeadOverdue) => {
             tracing::debug!("a connection ended: the head of a request did not come in time");
+            end(watched.stream);
             Worked::Ended
         }
         Err(Alarm::AnswerOverdue) => {
@@ -228,7 +240,7 @@ async fn linger<C: Readable>(
 ) {
     waiting.expect(Instant::now());
     // hyper has done so, unless it took what came for no request at all.
-    let _ = poll_fn(|cx| Pin::new(&mut stream).poll_shutdown(cx)).now_or_never();
+    say_end(&mut stream);
     let mut bytes = [0; 4096];
     let ended = poll_fn(|cx| {
         loop {
@@ -288,8 +300,11 @@ impl<C: AsyncWrite + Unpin> AsyncWrite for Watched<C> {
         polled
     }
 
+    /// TLS takes bytes before the kernel does, and then holds them until here.
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(cx)
+        let polled = Pin::new(&mut self.stream).poll_flush(cx);
+        self.waiting.has_written(polled.is_pending());
+        polled
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

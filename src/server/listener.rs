@@ -3,18 +3,22 @@
 use std::fmt;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::os::unix::fs::{FileTypeExt, MetadataExt};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::str::FromStr;
+use std::sync::Arc;
 
 use rustix::net::sockopt::{set_tcp_nodelay, set_tcp_user_timeout};
 use thiserror::Error;
-use tokio::net::{TcpListener, TcpSocket, UnixListener, UnixStream, lookup_host};
+use tokio::net::{TcpListener, TcpSocket, UnixListener, lookup_host};
+use tokio_rustls::rustls::ServerConfig;
 
 use super::Limits;
+use super::peers::Peers;
+use super::tls::Tls;
+use super::unix::{self, SocketFile, UnixDoor};
 
 /// How many connections the kernel holds for us before we accept them.
-const BACKLOG: u32 = 1024;
+pub(super) const BACKLOG: u32 = 1024;
 
 /// An address to listen on: `host:port`, `[ipv6]:port` or `unix:/path`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -60,14 +64,33 @@ impl Address {
         one == two && *one != 0 && (is_any(a) || is_any(b) || same_host(a, b))
     }
 
+    /// Whether it is a name, which may stand for any address.
+    pub fn is_name(&self) -> bool {
+        match self {
+            Self::Unix(_) => false,
+            Self::Tcp { host, .. } => !host.starts_with('[') && host.parse::<IpAddr>().is_err(),
+        }
+    }
+
     /// Starts to listen. A socket file that nobody listens on any more is replaced.
-    pub async fn bind(&self) -> Result<Listener, BindError> {
+    pub async fn bind(&self, door: &Door) -> Result<Listener, BindError> {
         let bound = match self {
             Self::Tcp { host, port } => lookup_host(format!("{host}:{port}"))
                 .await
                 .and_then(bind_tcp)
-                .map(Listener::Tcp),
-            Self::Unix(path) => bind_unix(path).await,
+                .map(|listener| Listener::Tcp {
+                    listener,
+                    tls: door.tls.clone(),
+                }),
+            Self::Unix(path) => {
+                unix::bind(path, &door.unix)
+                    .await
+                    .map(|(listener, file)| Listener::Unix {
+                        listener,
+                        file,
+                        peers: door.unix.peers.clone(),
+                    })
+            }
         };
         bound.map_err(|error| {
             let advice = match error.kind() {
@@ -181,63 +204,34 @@ fn bind_tcp(addresses: impl Iterator<Item = SocketAddr>) -> io::Result<TcpListen
     Err(last)
 }
 
-async fn bind_unix(path: &Path) -> io::Result<Listener> {
-    let listener = match UnixListener::bind(path) {
-        Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
-            let is_socket = std::fs::symlink_metadata(path)?.file_type().is_socket();
-            // Only a refusal means that nobody listens: a listener may be too busy to take one more, or not ours to ask.
-            let refused = |error: &io::Error| error.kind() == io::ErrorKind::ConnectionRefused;
-            if !is_socket
-                || !UnixStream::connect(path)
-                    .await
-                    .is_err_and(|error| refused(&error))
-            {
-                return Err(error);
-            }
-            std::fs::remove_file(path)?;
-            UnixListener::bind(path)
-        }
-        bound => bound,
-    }?;
-    let file = SocketFile {
-        path: path.to_owned(),
-        inode: std::fs::symlink_metadata(path)?.ino(),
-    };
-    Ok(Listener::Unix { listener, file })
+/// How connections come in, by kind.
+#[derive(Clone, Debug)]
+pub struct Door {
+    /// `None` where TCP is plain.
+    pub tls: Option<Arc<Tls>>,
+    pub unix: UnixDoor,
 }
 
 /// A bound address.
 #[derive(Debug)]
 pub enum Listener {
-    Tcp(TcpListener),
+    Tcp {
+        listener: TcpListener,
+        tls: Option<Arc<Tls>>,
+    },
     Unix {
         listener: UnixListener,
         file: SocketFile,
+        peers: Option<Peers>,
     },
-}
-
-/// A socket file of ours, which goes when its listener goes.
-#[derive(Debug)]
-pub struct SocketFile {
-    path: PathBuf,
-    inode: u64,
-}
-
-impl Drop for SocketFile {
-    fn drop(&mut self) {
-        let is_ours =
-            std::fs::symlink_metadata(&self.path).is_ok_and(|file| file.ino() == self.inode);
-        if is_ours {
-            let _ = std::fs::remove_file(&self.path);
-        }
-    }
 }
 
 impl Listener {
     /// Where it can be reached: `http://127.0.0.1:11004` or `unix:/run/sessile.sock`.
     pub fn url(&self) -> String {
         match self {
-            Self::Tcp(listener) => match listener.local_addr() {
+            Self::Tcp { listener, tls } => match listener.local_addr() {
+                Ok(address) if tls.is_some() => format!("https://{address}"),
                 Ok(address) => format!("http://{address}"),
                 Err(error) => error.to_string(),
             },
@@ -248,7 +242,7 @@ impl Listener {
     /// Sets what each connection has from its listener.
     pub(super) fn prepare(&self, limits: &Limits) -> io::Result<()> {
         match self {
-            Self::Tcp(listener) => {
+            Self::Tcp { listener, .. } => {
                 // An answer is one small write: waiting to fill a segment would only delay it.
                 set_tcp_nodelay(listener, true)?;
                 // The kernel gives up on callers that acknowledge nothing, or let nothing be sent, for as long as they
@@ -261,14 +255,36 @@ impl Listener {
         }
     }
 
+    /// The address, where others than this machine can reach it: for a name, what it stood for when it was bound.
+    pub fn abroad(&self) -> Option<SocketAddr> {
+        match self {
+            Self::Tcp { listener, .. } => listener
+                .local_addr()
+                .ok()
+                .filter(|address| !address.ip().to_canonical().is_loopback()),
+            Self::Unix { .. } => None,
+        }
+    }
+
+    /// Whether what goes over it can be read on its way.
+    pub fn is_plain(&self) -> bool {
+        matches!(self, Self::Tcp { tls: None, .. })
+    }
+
     pub(super) async fn accept(&self) -> io::Result<Stream> {
         match self {
-            Self::Tcp(listener) => {
+            Self::Tcp { listener, tls } => {
                 let (stream, _) = listener.accept().await?;
-                Ok(Stream::Tcp(stream.into_std()?))
+                let stream = stream.into_std()?;
+                Ok(match tls {
+                    None => Stream::Tcp(stream),
+                    Some(tls) => Stream::Tls(stream, tls.config()),
+                })
             }
-            Self::Unix { listener, .. } => {
-                let (stream, _) = listener.accept().await?;
+            Self::Unix {
+                listener, peers, ..
+            } => {
+                let stream = unix::accept(listener, peers.as_ref()).await?;
                 Ok(Stream::Unix(stream.into_std()?))
             }
         }
@@ -278,6 +294,7 @@ impl Listener {
 /// A connection of either kind, not yet known to the runtime that will serve it.
 pub(super) enum Stream {
     Tcp(std::net::TcpStream),
+    Tls(std::net::TcpStream, Arc<ServerConfig>),
     Unix(std::os::unix::net::UnixStream),
 }
 
@@ -383,7 +400,10 @@ mod tests {
         runtime.block_on(async {
             let listener = bind_tcp([SocketAddr::from(([127, 0, 0, 1], 0))].into_iter()).unwrap();
             let address = listener.local_addr().unwrap();
-            let listener = Listener::Tcp(listener);
+            let listener = Listener::Tcp {
+                listener,
+                tls: None,
+            };
             listener.prepare(&limits).unwrap();
             let _caller = std::net::TcpStream::connect(address).unwrap();
             let Stream::Tcp(stream) = listener.accept().await.unwrap() else {

@@ -1,10 +1,15 @@
-//! Bytes: listeners, connections, drain. What a request means is the business of the [`Service`] it is handed to.
+//! Bytes: listeners, TLS, connections, drain. What a request means is the business of the [`Service`] it is handed to.
 
 mod connection;
 mod descriptors;
 mod listener;
 mod memory;
+mod peers;
 mod room;
+mod seldom;
+mod shown;
+mod tls;
+mod unix;
 mod waiting;
 mod workers;
 
@@ -25,7 +30,11 @@ use tokio::time::sleep;
 use crate::metrics::Connections;
 pub use descriptors::allow as allow_descriptors;
 use listener::Stream;
-pub use listener::{Address, BindError, Listener};
+pub use listener::{Address, BindError, Door, Listener};
+pub use peers::Peers;
+pub use shown::shown_by;
+pub use tls::{Tls, TlsFault, TlsFile, TlsFiles, Validity};
+pub use unix::UnixDoor;
 pub use workers::AHEAD;
 use workers::Workers;
 

@@ -17,7 +17,7 @@ use tokio::time::{sleep, timeout};
 use super::listener::Stream;
 use super::room::Room;
 use super::waiting::Waiting;
-use super::{Answers, Limits, connection};
+use super::{Answers, Limits, connection, tls};
 use crate::metrics::Connections;
 
 /// How many connections a worker may have on their way to it beyond its places. Accepting pauses then: what is not
@@ -198,6 +198,12 @@ async fn work<S: Answers>(
                     Stream::Tcp(stream) => {
                         let stream = TcpStream::from_std(stream)?;
                         connection::serve(stream, service, watched, limits, shutdown).await;
+                    }
+                    // Boxed, so that connections without TLS have no room for its handshake.
+                    Stream::Tls(stream, config) => {
+                        let stream = TcpStream::from_std(stream)?;
+                        let served = tls::serve(stream, config, service, watched, limits, shutdown);
+                        Box::pin(served).await;
                     }
                     Stream::Unix(stream) => {
                         let stream = UnixStream::from_std(stream)?;

@@ -13,6 +13,7 @@
 //!     cargo bench -- --folder DIR                 the files of rows are made, kept and found again there
 //!     cargo bench -- beside                       ours beside a writer, a heavy user, and 10,000 idle connections
 //!     cargo bench -- stalled                      ours beside 10,000 callers that stall
+//!     cargo bench -- tls                          ours with TLS beside ours without: requests and handshakes
 //!     cargo bench -- instructions                 instructions a request, by callgrind; fails where they have grown
 
 #![allow(clippy::print_stdout, reason = "what a benchmark is for")]
@@ -29,6 +30,7 @@ mod peers;
 mod process;
 mod sizes;
 mod stalled;
+mod tls;
 
 use std::path::PathBuf;
 use std::sync::atomic::Ordering;
@@ -68,6 +70,7 @@ fn main() {
         Some("instructions") => instructions::check(),
         Some("sizes") => sizes::compare(&options(&args[1..])),
         Some("stalled") => stall(&options(&args[1..])),
+        Some("tls") => tls::compare(&options(&args[1..])),
         Some("beside") => disturb(&options(&args[1..])),
         _ => compare(&options(&args)),
     }
@@ -283,6 +286,8 @@ fn stall(options: &Options) {
     for round in 1..=options.rounds {
         let quiet = open();
         let stalled = stalled::open(&server.address, users, STALLED);
+        // What stalls has been taken in by then: it is not the storm before that is measured.
+        server.settle();
         let before = stalled::still_open(&stalled);
         let beside = open();
         say(&format!(
@@ -297,6 +302,8 @@ fn stall(options: &Options) {
             server.anonymous_memory() as f64 / 1e6,
         ));
         ratios.push(beside.p99 / quiet.p99);
+        drop(stalled);
+        server.settle();
     }
     say(&format!(
         "p99 at {rate}/s beside {STALLED} stalled connections: {:.2} times the quiet one, the median of {} rounds",

@@ -2,11 +2,12 @@
 //! some take no answers.
 
 use std::io::{ErrorKind, Write};
-use std::net::TcpStream;
+use std::net::{SocketAddr, TcpStream};
 use std::thread;
 use std::time::Duration;
 
 use rustix::net::sockopt::{set_socket_recv_buffer_size, set_socket_send_buffer_size};
+use rustix::net::{AddressFamily, SocketType};
 
 use crate::load::Request;
 
@@ -20,9 +21,8 @@ pub(crate) fn open(address: &str, users: u64, connections: usize) -> Vec<TcpStre
         stream.set_nodelay(true).unwrap();
         stream
     };
-    let mut streams: Vec<TcpStream> = (0..connections / DEAF).map(|_| connect()).collect();
+    let mut streams: Vec<TcpStream> = (0..connections / DEAF).map(|_| deaf(address)).collect();
     fill(&mut streams, users);
-    // The time of these runs from here on.
     while streams.len() < connections {
         let mut stream = connect();
         if streams.len().is_multiple_of(2) {
@@ -35,7 +35,19 @@ pub(crate) fn open(address: &str, users: u64, connections: usize) -> Vec<TcpStre
     streams
 }
 
-/// How many of them the server has not closed.
+/// A connection with little room for answers, and said so from its beginning: else each takes megabytes of them.
+fn deaf(address: &str) -> TcpStream {
+    let socket = rustix::net::socket(AddressFamily::INET, SocketType::STREAM, None).unwrap();
+    set_socket_recv_buffer_size(&socket, 4_096).unwrap();
+    set_socket_send_buffer_size(&socket, 4_096).unwrap();
+    let address: SocketAddr = address.parse().unwrap();
+    rustix::net::connect(&socket, &address).unwrap();
+    let stream = TcpStream::from(socket);
+    stream.set_nonblocking(true).unwrap();
+    stream
+}
+
+/// How many of them the server has not closed, as far as those that take no answers can tell.
 pub(crate) fn still_open(streams: &[TcpStream]) -> usize {
     let is_open = |stream: &&TcpStream| {
         stream.set_nonblocking(true).unwrap();
@@ -50,11 +62,6 @@ pub(crate) fn still_open(streams: &[TcpStream]) -> usize {
 /// Asks until no more requests are taken.
 fn fill(streams: &mut [TcpStream], users: u64) {
     let requests = Request::new(users).next().repeat(8);
-    for stream in &mut *streams {
-        stream.set_nonblocking(true).unwrap();
-        set_socket_recv_buffer_size(&stream, 4_096).unwrap();
-        set_socket_send_buffer_size(&stream, 4_096).unwrap();
-    }
     let mut sent = vec![0; streams.len()];
     let mut is_taken = true;
     while is_taken {

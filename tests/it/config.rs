@@ -111,6 +111,20 @@ fn the_file_is_the_named_one() {
     );
 }
 
+/// What figment's parser falls over, or goes down the stack for: a fuzzer found the first.
+#[test]
+fn a_value_that_can_not_be_parsed_is_a_fault() {
+    let sandbox = Sandbox::new();
+    for value in [
+        "[\"\u{fffd}\\ud83d\"]".to_owned(),
+        "\"é\\\\\"".to_owned(),
+        "[".repeat(50_000),
+    ] {
+        let error = config(&sandbox, &[("SESSILE_SERVER__LISTEN", &value)]).failed(3);
+        assert!(error.contains("SESSILE_SERVER__LISTEN: found "), "{error}");
+    }
+}
+
 #[test]
 fn every_fault_is_told() {
     let sandbox = Sandbox::new();

@@ -261,7 +261,11 @@ impl Server {
             );
         };
         let first = urls.split(", ").next().unwrap();
-        let address = first.strip_prefix("http://").unwrap_or_default().to_owned();
+        let address = first
+            .strip_prefix("http://")
+            .or(first.strip_prefix("https://"))
+            .unwrap_or_default()
+            .to_owned();
         Self {
             child,
             stdout,
