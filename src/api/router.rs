@@ -64,7 +64,7 @@ impl Route<'_> {
     /// The place of its pattern in [`NAMES`].
     pub fn number(&self) -> usize {
         match self {
-            Self::Active { .. } => 1,
+            Self::Active { .. } => OPERATION,
             Self::Health => 2,
             Self::Ready => 3,
             Self::Metrics => 4,
@@ -89,6 +89,9 @@ pub const NAMES: [&str; 5] = [
     "/readyz",
     "/metrics",
 ];
+
+/// The place of the operation in [`NAMES`].
+pub const OPERATION: usize = 1;
 
 const _: () = assert!(NAMES.len() <= ROUTES, "each route has a place of its own");
 

@@ -84,7 +84,8 @@ impl<S> Answers for S where
 /// Serves every connection of `listeners` until `shutdown` turns true; then takes no more, lets the requests under
 /// way finish, and returns when the last connection is closed or the time to drain has passed: whether all were closed.
 ///
-/// `services` has an element for each worker, a thread of its own, and in it a service for each listener.
+/// `services` has an element for each worker, a thread of its own, and in it a service for each listener. Connections
+/// are counted in `counts`.
 pub async fn serve<S: Answers>(
     listeners: Vec<Listener>,
     services: Vec<Vec<S>>,

@@ -3,7 +3,7 @@
 //! It is a number for a chart, not an answer: sessions are looked at one after another, each by the one predicate as of
 //! the moment at which the count began, while others write. So it can be had without a long read transaction, which
 //! would keep the WAL from beginning anew. The count works for [`WORK`] with a connection of the pool, and only if one is
-//! left over; then it gives it back and rests for [`PAUSE`]. That is a twentieth of one core, whatever the file's size:
+//! free at once; then it gives it back and rests for [`PAUSE`]. That is a twentieth of one core, whatever the file's size:
 //! some two million sessions a minute.
 
 use std::collections::HashMap;

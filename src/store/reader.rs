@@ -202,12 +202,9 @@ impl Reader {
         &self.shared.census
     }
 
-    /// Lends a connection of the pool for a moment, if one is left over and the file is the one that is open.
+    /// Lends a connection of the pool for a moment, if one is free at once and the file is the one that is open.
     pub(super) fn lend<T>(&self, work: impl FnOnce(&Connection) -> T) -> Option<T> {
-        // As for a lease, another one must be free, too.
-        let mut permits = self.shared.permits.try_acquire_many(2).ok()?;
-        let _permit = permits.split(1)?;
-        drop(permits);
+        let _permit = self.shared.permits.try_acquire().ok()?;
         let state = self.shared.state.try_read().ok()?;
         let opened = state.opened.as_ref()?;
         let result = work(&*opened.pool.try_get()?);

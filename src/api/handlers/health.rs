@@ -94,7 +94,7 @@ pub(super) async fn checks(api: &Local, live: &Live, look: &Look) -> [Check; 4] 
         Check::new("accepting", accepting),
         Check::new("database", database(api, live).await),
         Check::new("integrity", integrity(api.shared.reader.integrity())),
-        Check::new("fresh", fresh(look, stale_after, Timestamp::now())),
+        Check::new("fresh", fresh(*look, stale_after, Timestamp::now())),
     ]
 }
 
@@ -135,14 +135,14 @@ fn integrity(report: Report) -> Result<&'static str, &'static str> {
 /// Whether anybody has committed within `stale_after`: a feed that fell silent lets answers go wrong without an error.
 /// What was written by a clock ahead of ours is fresh.
 fn fresh(
-    look: &Look,
+    look: Look,
     stale_after: Option<Duration>,
     now: Timestamp,
 ) -> Result<&'static str, &'static str> {
     let Some(stale_after) = stale_after else {
         return Ok("off");
     };
-    let age = now.saturating_since(look.clone()?.written_at).as_millis();
+    let age = now.saturating_since(look?.written_at).as_millis();
     let is_stale = u128::try_from(age).is_ok_and(|age| age > stale_after.as_millis());
     if is_stale {
         Err("nobody wrote for database.stale_after")
@@ -162,17 +162,17 @@ mod tests {
             wal: 0,
             written_at: Timestamp::from_millis(1_000),
         });
-        let is_fresh = |look: &Look, millis: i64| {
+        let is_fresh = |look: Look, millis: i64| {
             let now = Timestamp::from_millis(millis);
             fresh(look, Some(Duration::from_millis(500)), now)
         };
         for (now, is_ok) in [(0, true), (1_000, true), (1_500, true), (1_501, false)] {
-            assert_eq!(is_fresh(&look, now).is_ok(), is_ok, "{now}");
+            assert_eq!(is_fresh(look, now).is_ok(), is_ok, "{now}");
         }
         let unknown = Err("file can't be looked at");
-        assert_eq!(is_fresh(&unknown, 0), Err("file can't be looked at"));
+        assert_eq!(is_fresh(unknown, 0), Err("file can't be looked at"));
         let now = Timestamp::from_millis(i64::MAX);
-        assert_eq!(fresh(&look, None, now), Ok("off"));
-        assert_eq!(fresh(&unknown, None, now), Ok("off"));
+        assert_eq!(fresh(look, None, now), Ok("off"));
+        assert_eq!(fresh(unknown, None, now), Ok("off"));
     }
 }

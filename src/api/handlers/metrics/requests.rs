@@ -7,7 +7,7 @@ use prometheus_client::encoding::{DescriptorEncoder, NoLabelSet};
 use prometheus_client::metrics::MetricType;
 
 use super::{Scrape, counter, counters, gauge};
-use crate::api::router::NAMES;
+use crate::api::router::{NAMES, OPERATION};
 use crate::metrics::{Distribution, STATUSES, Worker};
 
 impl Scrape {
@@ -19,7 +19,8 @@ impl Scrape {
             for place in 0..=STATUSES.len() {
                 let count = workers.sum(|worker| worker.requests[route].by_place(place));
                 // What never was is left out, but for the answers that nobody should miss in a sum.
-                if count > 0 || (route == 1 && matches!(STATUSES.get(place), Some(200 | 500 | 503)))
+                if count > 0
+                    || (route == OPERATION && matches!(STATUSES.get(place), Some(200 | 500 | 503)))
                 {
                     let status = statuses.get(place).map_or("other", String::as_str);
                     counts.push(([("route", name), ("status", status)], count));
@@ -42,7 +43,8 @@ impl Scrape {
             "http_request_duration_seconds",
             "From the head of a request to its answer",
             "route",
-            durations.filter(|(name, durations)| *name == NAMES[1] || durations.count() > 0),
+            durations
+                .filter(|(name, durations)| *name == NAMES[OPERATION] || durations.count() > 0),
         )?;
         gauge(
             encoder,
