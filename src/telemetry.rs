@@ -31,7 +31,12 @@ pub fn init(level: Level, format: Format) -> io::Result<()> {
         Format::Journald => tracing_journald::layer()?
             .with_field_prefix(Some("SESSILE".to_owned()))
             .boxed(),
-        Format::Json => lines().json().flatten_event(true).boxed(),
+        // Of the spans that a line stands in, the innermost says whose request it is for.
+        Format::Json => lines()
+            .json()
+            .flatten_event(true)
+            .with_span_list(false)
+            .boxed(),
         Format::Auto | Format::Text => lines().with_ansi(io::stderr().is_terminal()).boxed(),
     };
     tracing_subscriber::registry()

@@ -60,7 +60,12 @@ impl Gate {
         is_free.then_some(pass)
     }
 
-    fn under_way(&self) -> usize {
+    /// How many requests there may be under way.
+    pub(super) fn most(&self) -> usize {
+        self.most
+    }
+
+    pub(super) fn under_way(&self) -> usize {
         self.counters
             .iter()
             .map(|counter| counter.0.load(Ordering::SeqCst))

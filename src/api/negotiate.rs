@@ -23,6 +23,15 @@ pub(super) fn problem_type(headers: &HeaderMap) -> &'static str {
 /// The weight, in thousandths, that the most specific matching range of the `Accept` lines gives `media_type`; 0
 /// where none matches. What is no media range, or has no valid weight, is passed over.
 pub fn quality<'h>(lines: impl Iterator<Item = &'h str>, media_type: &str) -> u16 {
+    quality_with(lines, media_type, &[])
+}
+
+/// The same for a media type that has these parameters beside its charset.
+pub(super) fn quality_with<'h>(
+    lines: impl Iterator<Item = &'h str>,
+    media_type: &str,
+    parameters: &[(&str, &str)],
+) -> u16 {
     let mut best = (0, 0);
     for element in lines.flat_map(|line| split_outside_quotes(line, ',')) {
         let mut parts = split_outside_quotes(element, ';').map(str::trim);
@@ -40,10 +49,13 @@ pub fn quality<'h>(lines: impl Iterator<Item = &'h str>, media_type: &str) -> u1
                 weight = parse_weight(value);
                 break; // what follows the weight is an extension, not a parameter of the range
             }
-            // A parameter narrows the range; of all of them, ours have only this one, and leave it unsaid.
-            matches &= name.is_empty()
-                || name.eq_ignore_ascii_case("charset")
-                    && value.trim_matches('"').eq_ignore_ascii_case("utf-8");
+            // A parameter narrows the range; all of ours have this one, and leave it unsaid.
+            let is_ours = |(ours, its_value): &(&str, &str)| {
+                name.eq_ignore_ascii_case(ours)
+                    && value.trim_matches('"').eq_ignore_ascii_case(its_value)
+            };
+            matches &=
+                name.is_empty() || is_ours(&("charset", "utf-8")) || parameters.iter().any(is_ours);
         }
         if let (true, Some(weight)) = (matches, weight) {
             best = best.max((specificity, weight));

@@ -10,6 +10,8 @@ use std::borrow::Cow;
 use hyper::Method;
 use percent_encoding::percent_decode_str;
 
+use crate::metrics::ROUTES;
+
 /// What a request asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Route<'t> {
@@ -56,11 +58,16 @@ pub const ALLOW: &str = "GET, HEAD";
 impl Route<'_> {
     /// The route's pattern: a name of few values, for logs and metrics.
     pub fn pattern(&self) -> &'static str {
+        NAMES[self.number()]
+    }
+
+    /// The place of its pattern in [`NAMES`].
+    pub fn number(&self) -> usize {
         match self {
-            Self::Active { .. } => "/internal/session/sessions/{user_id}/active",
-            Self::Health => "/healthz",
-            Self::Ready => "/readyz",
-            Self::Metrics => "/metrics",
+            Self::Active { .. } => OPERATION,
+            Self::Health => 2,
+            Self::Ready => 3,
+            Self::Metrics => 4,
         }
     }
 
@@ -73,6 +80,20 @@ impl Route<'_> {
         }
     }
 }
+
+/// What requests are counted by: the patterns of the routes, and first what stands for none.
+pub const NAMES: [&str; 5] = [
+    "none",
+    "/internal/session/sessions/{user_id}/active",
+    "/healthz",
+    "/readyz",
+    "/metrics",
+];
+
+/// The place of the operation in [`NAMES`].
+pub const OPERATION: usize = 1;
+
+const _: () = assert!(NAMES.len() <= ROUTES, "each route has a place of its own");
 
 /// Finds the route among those of `surface`. `path` is the path of the target, `None` where the target has none (the authority form of
 /// CONNECT; the asterisk of OPTIONS is none either): such a target names no resource that could be missing, so it

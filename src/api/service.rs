@@ -16,7 +16,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::Poll;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 use futures_util::future::Either;
@@ -25,6 +25,7 @@ use hyper::body::{Body, Bytes};
 use hyper::header::{CONNECTION, CONTENT_LENGTH, HeaderName, HeaderValue};
 use hyper::http::request::Parts;
 use hyper::{Method, Request, Response, StatusCode};
+use tracing::Instrument;
 
 use super::auth::{Caller, Keyring};
 use super::framing::FrameLimits;
@@ -36,9 +37,8 @@ use super::problem::{Context, Kind, Problem};
 use super::router::{NoRoute, Route, Surface, route};
 use super::trace::{TraceContext, request_id};
 use super::{framing, router};
-use crate::metrics::Metrics;
+use crate::metrics::{Metrics, Worker};
 use crate::session::Policies;
-use crate::store::integrity::Report;
 use crate::store::{Lane, Reader};
 use crate::time::Timestamp;
 
@@ -60,6 +60,8 @@ pub struct Settings {
     pub max_in_flight: usize,
     /// How large a request may be.
     pub frame: FrameLimits,
+    /// After how long without a commit the file is stale, if ever.
+    pub stale_after: Option<Duration>,
     /// How many workers there are.
     pub workers: usize,
 }
@@ -86,9 +88,9 @@ pub(super) struct Shared {
     /// Read without a lock and without a count of readers that cores would share.
     pub(super) live: ArcSwap<Live>,
     pub(super) metrics: Metrics,
-    reader: Reader,
+    pub(super) reader: Reader,
     challenge: HeaderValue,
-    in_flight: Arc<Gate>,
+    pub(super) in_flight: Arc<Gate>,
     /// Whether callers are to go elsewhere, and whether they are turned away.
     leaving: AtomicBool,
     draining: AtomicBool,
@@ -98,6 +100,10 @@ pub(super) struct Shared {
 #[derive(Default)]
 pub(super) struct Seen<'a> {
     route: Option<&'static str>,
+    /// The route's number, 0 for none.
+    number: usize,
+    /// When the count was over, where there was one and it was made at once.
+    pub(super) counted_at: Option<Instant>,
     /// Whose key it carries.
     pub(super) caller: Option<Cow<'a, Arc<Caller>>>,
 }
@@ -106,6 +112,8 @@ impl Seen<'_> {
     fn into_owned(self) -> Seen<'static> {
         Seen {
             route: self.route,
+            number: self.number,
+            counted_at: self.counted_at,
             caller: self.caller.map(|caller| Cow::Owned(caller.into_owned())),
         }
     }
@@ -191,6 +199,12 @@ impl Api {
         &self.0.metrics
     }
 
+    /// What gives the policies in force whenever it is called.
+    pub fn policies(&self) -> impl Fn() -> Policies + Send + use<> {
+        let shared = Arc::clone(&self.0);
+        move || shared.live.load().policies.clone()
+    }
+
     /// From now on `/readyz` says that the server is about to stop; questions are answered as before.
     pub fn leave(&self) {
         self.0.leaving.store(true, Ordering::Relaxed);
@@ -225,13 +239,20 @@ impl Endpoint {
             Err(problem) => Err(problem),
             Ok(Step::Wait(work)) => {
                 let (endpoint, seen) = (self.clone(), seen.into_owned());
+                // Whatever is logged meanwhile, by whichever room and thread, tells whose request it is for.
+                let trace = TraceContext::of(&asked.head.headers);
+                let span = tracing::error_span!(
+                    "request",
+                    request.id = asked.id.to_str().unwrap_or_default(),
+                    trace.id = trace.trace_id()
+                );
                 return Either::Right(Box::pin(async move {
-                    let outcome = no_panic_later(work).await;
-                    Ok(endpoint.finish(asked, &seen, outcome))
+                    let outcome = no_panic_later(work).instrument(span).await;
+                    Ok(endpoint.finish(asked, &seen, outcome, Some(trace)))
                 }));
             }
         };
-        Either::Left(ready(Ok(self.finish(asked, &seen, outcome))))
+        Either::Left(ready(Ok(self.finish(asked, &seen, outcome, None))))
     }
 
     /// The response to a request, logged and with what belongs to every response.
@@ -240,9 +261,10 @@ impl Endpoint {
         asked: Asked,
         seen: &Seen<'_>,
         outcome: Result<Response<Full<Bytes>>, Problem>,
+        trace: Option<TraceContext>,
     ) -> Response<Full<Bytes>> {
         let request = &asked.head;
-        let trace = LazyCell::new(|| TraceContext::of(&request.headers));
+        let trace = LazyCell::new(|| trace.unwrap_or_else(|| TraceContext::of(&request.headers)));
         let id = asked.id.to_str().unwrap_or_default();
         let mut response = outcome.unwrap_or_else(|problem| {
             if problem.status().is_server_error() {
@@ -259,20 +281,21 @@ impl Endpoint {
                 development: self.0.shared.settings.development,
             })
         });
+        let status = response.status().as_u16();
         if let Some(caller) = &seen.caller {
-            caller
-                .uses
-                .of(self.0.worker)
-                .count(response.status().as_u16());
+            caller.uses.of(self.0.worker).count(status);
         }
+        // The little that follows a count takes less than another look at the clock.
+        let took = seen.counted_at.unwrap_or_else(Instant::now) - asked.at;
+        self.0.counts().requests[seen.number].count(status, took);
         tracing::debug!(
             request.id = id,
             trace.id = trace.trace_id(),
             http.method = %request.method,
             http.route = seen.route,
-            http.status = response.status().as_u16(),
+            http.status = status,
             key.name = seen.caller.as_ref().map(|caller| caller.key.name.as_str()),
-            duration.us = u64::try_from(asked.at.elapsed().as_micros()).unwrap_or(u64::MAX),
+            duration.us = u64::try_from(took.as_micros()).unwrap_or(u64::MAX),
             "answered"
         );
 
@@ -300,7 +323,9 @@ impl Endpoint {
     ) -> Result<Step, Problem> {
         let request = &asked.head;
         let route = self.route(request);
-        seen.route = route.as_ref().ok().map(Route::pattern);
+        if let Ok(route) = &route {
+            (seen.route, seen.number) = (Some(route.pattern()), route.number());
+        }
         // Whoever asks how the server is must learn it from a full or stopping server, too.
         let in_flight = if route.as_ref().is_ok_and(Route::is_beside) {
             None
@@ -315,7 +340,11 @@ impl Endpoint {
                 let (api, live) = (Arc::clone(&self.0), Arc::clone(live));
                 Step::wait(async move { Ok(health::readyz(&api, &live).await) })
             }
-            Route::Metrics => Step::Done(metrics::metrics(&self.0, live)),
+            Route::Metrics => {
+                let format = metrics::Format::of(&request.headers);
+                let (api, live) = (Arc::clone(&self.0), Arc::clone(live));
+                Step::wait(async move { metrics::metrics(&api, &live, format).await })
+            }
         };
         Ok(match (step, in_flight) {
             (Step::Wait(work), Some(pass)) => {
@@ -344,15 +373,17 @@ impl Endpoint {
     }
 }
 
+impl Local {
+    /// What this worker counts.
+    pub(super) fn counts(&self) -> &Worker {
+        self.shared.metrics.workers.of(self.worker)
+    }
+}
+
 impl Shared {
     /// Whether callers are to go elsewhere.
     pub(super) fn is_leaving(&self) -> bool {
         self.leaving.load(Ordering::Relaxed)
-    }
-
-    /// What is known of the whole data file.
-    pub(super) fn integrity(&self) -> Report {
-        self.reader.integrity()
     }
 
     /// A place among the requests under way, or a 503.

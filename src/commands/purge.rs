@@ -59,8 +59,8 @@ impl Found {
             dry_run: false,
             ended_before: outlived.revoked.to_string(),
             vacuumed: false,
-            bytes_before: before.file + before.wal,
-            bytes_after: after.file + after.wal,
+            bytes_before: before.extent.file + before.extent.wal,
+            bytes_after: after.extent.file + after.extent.wal,
             bytes_free: after.free,
         }
     }
@@ -124,6 +124,6 @@ fn is_worth_it(vacuum: Vacuum, purged: Purged, space: Space) -> bool {
     match vacuum {
         Vacuum::Always => true,
         Vacuum::Never => false,
-        Vacuum::Auto => purged.purged * 3 > purged.kept || space.free * 4 > space.file,
+        Vacuum::Auto => purged.purged * 3 > purged.kept || space.free * 4 > space.extent.file,
     }
 }

@@ -24,6 +24,7 @@ use crate::api::{Api, Endpoint, Settings, Surface};
 use crate::cli;
 use crate::config::{Config, Fault, Faults, Flags, Mode, Origin, tls_weaknesses};
 use crate::server::{self, Answers, Door, Limits, Listener, Tls, workers};
+use crate::store::census::Counting;
 use crate::store::{Reader, integrity};
 use crate::systemd::{self, Sockets, Watchdog};
 use crate::telemetry;
@@ -83,7 +84,7 @@ fn tell_ends(keyring: &Keyring, now: Timestamp) {
 
 fn tell_weaknesses(tls: Option<&Tls>, now: Timestamp) {
     for weakness in tls.iter().flat_map(|tls| tls_weaknesses(tls, now)) {
-        tracing::warn!(config.key = weakness.key, "{}", weakness.found);
+        tracing::warn!(config.key = weakness.key, "TLS: {}", weakness.found);
     }
 }
 
@@ -128,6 +129,7 @@ fn serve(
         problems_base_url: config.problems_base_url.clone(),
         max_in_flight: config.server.max_in_flight,
         frame: config.server.frame,
+        stale_after: config.watching.stale_after,
         workers: workers(),
     };
     let api = Api::new(settings, keyring, config.policies.clone(), reader.clone())?;
@@ -163,6 +165,11 @@ fn serve(
         let interval = config.database.integrity_check_interval;
         let _checks = interval
             .map(|interval| integrity::Watch::start(&reader, interval))
+            .transpose()?;
+        let tenants = config.watching.tenants;
+        let interval = config.watching.sessions_interval;
+        let _counting = interval
+            .map(|interval| Counting::start(&reader, interval, tenants, api.policies()))
             .transpose()?;
 
         let surface = if admin_listeners.is_empty() {
@@ -271,7 +278,12 @@ async fn serve_all(
     };
     let (stop, stopping) = watch::channel(false);
     let mut served = pin!(server::serve(
-        listeners, services, companions, stopping, limits
+        listeners,
+        services,
+        companions,
+        stopping,
+        limits,
+        &api.metrics().connections
     ));
     let signal = tokio::select! {
         signal = signalled() => signal,

@@ -55,9 +55,9 @@ impl Found {
             expired: tally.expired,
             revoked: tally.revoked,
             newest_event_at: tally.newest_event_at.map(|at| at.to_string()),
-            written_at: space.written_at.to_string(),
-            file_bytes: space.file,
-            wal_bytes: space.wal,
+            written_at: space.extent.written_at.to_string(),
+            file_bytes: space.extent.file,
+            wal_bytes: space.extent.wal,
             free_bytes: space.free,
         }
     }
@@ -87,15 +87,19 @@ fn tell(out: &mut dyn Write, survey: &Survey, at: Timestamp) -> io::Result<()> {
         None => "none".to_owned(),
     };
     let now = Timestamp::now();
-    let written = format!("{}, {}", space.written_at, distance(space.written_at, now));
+    let written = format!(
+        "{}, {}",
+        space.extent.written_at,
+        distance(space.extent.written_at, now)
+    );
     writeln!(out, "newest event  {newest}")?;
     writeln!(out, "last written  {written}")?;
     writeln!(
         out,
         "file          {}, {} of them free; WAL {}",
-        bytes(space.file),
+        bytes(space.extent.file),
         bytes(space.free),
-        bytes(space.wal)
+        bytes(space.extent.wal)
     )
 }
 

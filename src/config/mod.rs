@@ -13,6 +13,7 @@ mod listening;
 mod raw;
 mod values;
 mod variables;
+mod watching;
 
 use std::collections::HashMap;
 use std::fmt;
@@ -30,6 +31,7 @@ use thiserror::Error;
 pub use keys::{KEY_NAME_ALLOWED, KeySpec, Weakness, is_key_name};
 pub use listening::{Listening, tls_weaknesses};
 pub use raw::{Fault, Origin, Setting, Shown};
+pub use watching::Watching;
 
 use crate::api::FrameLimits;
 use crate::api::auth::Keyring;
@@ -52,6 +54,7 @@ pub struct Config {
     pub mode: Mode,
     pub server: Server,
     pub database: Database,
+    pub watching: Watching,
     pub auth: Auth,
     pub policies: Policies,
     pub problems_base_url: String,
@@ -307,6 +310,7 @@ impl Config {
                 .map(Some),
             }
         });
+        let watching = watching::take(walk, root);
         let header = walk.take(root, &AUTH_HEADER, |found| {
             let name = HeaderName::try_from(found.text()?).ok()?;
             Some(name).filter(|name| !TAKEN_HEADERS.contains(&name.as_str()))
@@ -360,6 +364,7 @@ impl Config {
                 },
                 integrity_check_interval: integrity_check_interval?,
             },
+            watching: watching?,
             auth: Auth {
                 header: header?,
                 keys,
@@ -411,7 +416,8 @@ fn defaults() -> String {
         server.max_target_bytes = 6144
         server.max_header_fields = 64
         server.max_header_bytes = 16384
-        database = {{ path = "sessile.db", pool_size = {pool_size}, snapshot = "held", integrity_check_interval = "1h" }}
+        database = {{ path = "sessile.db", pool_size = {pool_size}, snapshot = "held", integrity_check_interval = "1h", stale_after = "off" }}
+        metrics = {{ sessions_interval = "1m", tenants = 0 }}
         auth = {{ header = "X-API-Key" }}
         sessions = {{ leeway = "0s" }}
         problems = {{ base_url = "/problems/" }}

@@ -15,6 +15,8 @@ mod workers;
 
 use std::convert::Infallible;
 use std::io;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use futures_util::future::join_all;
@@ -25,6 +27,7 @@ use hyper::{Request, Response};
 use tokio::sync::watch;
 use tokio::time::sleep;
 
+use crate::metrics::Connections;
 pub use descriptors::allow as allow_descriptors;
 use listener::Stream;
 pub use listener::{Address, BindError, Door, Inherited, Listener};
@@ -82,18 +85,23 @@ impl<S> Answers for S where
 /// way finish, and returns when the last connection is closed or the time to drain has passed: whether all were closed.
 ///
 /// `services` has an element for each worker, a thread of its own, and in it a service for each listener.
-/// `companions` has a future for each worker, which that runs beside its connections until it ends.
+/// `companions` has a future for each worker, which that runs beside its connections until it ends. Connections are
+/// counted in `counts`.
 pub async fn serve<S: Answers>(
     listeners: Vec<Listener>,
     services: Vec<Vec<S>>,
     companions: Vec<impl Future<Output = ()> + Send + 'static>,
     shutdown: watch::Receiver<bool>,
     limits: &Limits,
+    counts: &Arc<Connections>,
 ) -> io::Result<bool> {
     for listener in &listeners {
         listener.prepare(limits)?;
     }
-    let workers = Workers::start(services, companions, &shutdown, limits)?;
+    counts
+        .limit
+        .store(limits.connections as u64, Ordering::Relaxed);
+    let workers = Workers::start(services, companions, &shutdown, limits, counts)?;
     let accepting = listeners.into_iter().enumerate().map(|(number, listener)| {
         let mut shutdown = shutdown.clone();
         let workers = &workers;

@@ -10,11 +10,13 @@ use std::cmp::{Ordering, Reverse};
 use std::collections::BinaryHeap;
 use std::collections::binary_heap::PeekMut;
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
 use tokio::task::AbortHandle;
 
 use super::waiting::{Waiting, millis};
+use crate::metrics::Connections;
 
 /// How often the log is told that places run out.
 const TOLD_EVERY: Duration = Duration::from_secs(60);
@@ -28,6 +30,7 @@ pub(super) struct Room {
     evicted: usize,
     refused: usize,
     told: Option<Instant>,
+    counts: Arc<Connections>,
 }
 
 struct Connection {
@@ -38,7 +41,7 @@ struct Connection {
 }
 
 impl Room {
-    pub(super) fn new(most: usize) -> Self {
+    pub(super) fn new(most: usize, counts: Arc<Connections>) -> Self {
         Self {
             most,
             clock: Instant::now(),
@@ -46,6 +49,7 @@ impl Room {
             evicted: 0,
             refused: 0,
             told: None,
+            counts,
         }
     }
 
@@ -54,16 +58,23 @@ impl Room {
         self.clock
     }
 
+    /// What is counted of the connections of all workers.
+    pub(super) fn counts(&self) -> &Arc<Connections> {
+        &self.counts
+    }
+
     /// Makes room, where `open` with the newest are too many; `false` where none of the others waits for its caller.
     pub(super) fn make(&mut self, open: usize) -> bool {
         if open <= self.most {
             return true;
         }
         let is_made = self.evict();
-        match is_made {
-            true => self.evicted += 1,
-            false => self.refused += 1,
-        }
+        let (since_told, ever) = match is_made {
+            true => (&mut self.evicted, &self.counts.evicted),
+            false => (&mut self.refused, &self.counts.refused),
+        };
+        *since_told += 1;
+        ever.fetch_add(1, Relaxed);
         if self.told.is_none_or(|told| told.elapsed() >= TOLD_EVERY) {
             tracing::warn!(
                 evicted = self.evicted,
@@ -147,7 +158,10 @@ mod tests {
 
     /// A room with `most` connections, each with a request under way, and those connections.
     fn full(most: usize) -> (Room, Arc<AtomicUsize>, Vec<Open>) {
-        let (mut room, taken) = (Room::new(most), Arc::new(AtomicUsize::new(0)));
+        let (mut room, taken) = (
+            Room::new(most, Arc::default()),
+            Arc::new(AtomicUsize::new(0)),
+        );
         // It has been there for some time, so that there are instants before now.
         room.clock -= Duration::from_secs(100);
         let connections = (1..=most).map(|open| {

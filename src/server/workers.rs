@@ -18,6 +18,7 @@ use super::listener::Stream;
 use super::room::Room;
 use super::waiting::Waiting;
 use super::{Answers, Limits, connection, tls};
+use crate::metrics::Connections;
 
 /// How many connections a worker may have on their way to it beyond its places. Accepting pauses then: what is not
 /// accepted takes no descriptor.
@@ -31,6 +32,7 @@ pub(super) struct Workers {
     workers: Vec<Worker>,
     /// Which of those that are as good as each other is next.
     next: Cell<usize>,
+    counts: Arc<Connections>,
 }
 
 struct Worker {
@@ -51,11 +53,15 @@ struct Handed {
 }
 
 /// A connection's place, taken until this is dropped or it is given to another.
-struct Place(Arc<Waiting>);
+struct Place {
+    waiting: Arc<Waiting>,
+    counts: Arc<Connections>,
+}
 
 impl Drop for Place {
     fn drop(&mut self) {
-        self.0.leave();
+        self.waiting.leave();
+        self.counts.ended.fetch_add(1, Ordering::Release);
     }
 }
 
@@ -73,6 +79,7 @@ impl Workers {
         companions: Vec<impl Future<Output = ()> + Send + 'static>,
         shutdown: &watch::Receiver<bool>,
         limits: &Limits,
+        counts: &Arc<Connections>,
     ) -> io::Result<Self> {
         let workers = services.len();
         let start = |(number, (services, companion)): (usize, (Vec<S>, _))| {
@@ -88,11 +95,12 @@ impl Workers {
             let most = first + usize::from(number < rest);
             // Each worker reads a copy of its own.
             let (limits, own) = (Arc::new(limits.clone()), Arc::clone(&taken));
+            let counts = Arc::clone(counts);
             thread::Builder::new()
                 .name(format!("worker-{number}"))
                 .spawn(move || {
                     runtime.spawn(companion);
-                    let room = Room::new(most);
+                    let room = Room::new(most, counts);
                     let working = work(handed, &services, room, &own, &limits, &shutdown);
                     let all_closed = runtime.block_on(working);
                     // A count that is still under way, on a thread of its own, is not waited for.
@@ -115,6 +123,7 @@ impl Workers {
         Ok(Self {
             workers,
             next: Cell::new(0),
+            counts: Arc::clone(counts),
         })
     }
 
@@ -131,6 +140,7 @@ impl Workers {
             }
         };
         worker.taken.fetch_add(1, Ordering::Relaxed);
+        self.counts.accepted.fetch_add(1, Ordering::Release);
         // A worker ends only after this side has let it; a failure would close the connection.
         let _ = worker.connections.send(Handed { stream, service });
     }
@@ -174,7 +184,10 @@ async fn work<S: Answers>(
     let (open, mut all_closed) = mpsc::channel::<Infallible>(1);
     while let Some(Handed { stream, service }) = handed.recv().await {
         let waiting = Arc::new(Waiting::new(room.clock(), Arc::clone(taken)));
-        let place = Place(Arc::clone(&waiting));
+        let place = Place {
+            waiting: Arc::clone(&waiting),
+            counts: Arc::clone(room.counts()),
+        };
         let here = taken.load(Ordering::Relaxed).saturating_sub(handed.len());
         if !room.make(here) {
             continue; // closed at once: its caller knows, and may go to another server

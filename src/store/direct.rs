@@ -65,6 +65,8 @@ pub(super) struct Direct {
     /// long as `connection` is open.
     header: Option<NonNull<[AtomicU32; WORDS]>>,
     connection: PooledConnection<SqliteConnectionManager>,
+    /// Whether the file was found to be shorter than it was, which is told once.
+    was_cut: bool,
 }
 
 // SAFETY: a connection and its statements may move to another thread together, as long as no two use them at once,
@@ -124,6 +126,7 @@ impl Direct {
             mapped: Mapped::new(&connection),
             header: find_header(&connection),
             connection,
+            was_cut: false,
         })
     }
 
@@ -141,8 +144,13 @@ impl Direct {
         }
         self.mapped = None;
         self.connection.pragma_update(None, "mmap_size", 0)?;
-        tracing::warn!("the data file was cut while it was read; restore it from a backup");
+        self.was_cut = true;
         Err(error(ffi::SQLITE_IOERR_SHORT_READ))
+    }
+
+    /// Whether the file was cut under a count since the last call.
+    pub(super) fn was_cut(&mut self) -> bool {
+        std::mem::take(&mut self.was_cut)
     }
 
     #[cfg(test)]

@@ -22,6 +22,7 @@ use super::direct::{Checkpoints, Direct, Header};
 use super::place::{Place, Watch};
 use super::reader::{COUNT, Reader, Snapshot, marks};
 use super::schema::Versions;
+use crate::metrics::Counter;
 use crate::session::{Cutoffs, TenantId, UserId};
 
 /// After how many steps of SQLite's virtual machine the progress handler is called, and at which call it ends the
@@ -49,14 +50,23 @@ pub struct Lane {
     reader: Reader,
     /// Locked by its worker for the time of a count, and by whoever closes all connections of a replaced file.
     leased: Slot,
+    /// How often the worker opened a snapshot.
+    snapshots: Arc<Counter>,
+    /// Whether a count at once found the file cut, which the one that follows it tells, for the same request.
+    was_cut: AtomicBool,
 }
 
 /// The place of a leased connection, known to its lane and to the reader.
 pub(super) type Slot = Arc<Mutex<Option<Leased>>>;
 
 impl Lane {
-    pub(super) fn new(reader: Reader, leased: Slot) -> Self {
-        Self { reader, leased }
+    pub(super) fn new(reader: Reader, leased: Slot, snapshots: Arc<Counter>) -> Self {
+        Self {
+            reader,
+            leased,
+            snapshots,
+            was_cut: AtomicBool::new(false),
+        }
     }
 
     /// The number of sessions of `user` in `tenant` whose instants all lie after `cutoffs`, if it can be had at once.
@@ -74,10 +84,13 @@ impl Lane {
             Err(TryLockError::WouldBlock) => return None,
         };
         if slot.is_none() {
-            *slot = self.reader.lease();
+            *slot = self.reader.lease(&self.snapshots);
         }
         let leased = slot.as_mut()?;
         let count = leased.count(tenant, user, cutoffs, now);
+        if count.is_err() && leased.direct.was_cut() {
+            self.was_cut.store(true, Ordering::Relaxed);
+        }
         if leased.wants_a_timer() {
             tokio::spawn(let_go_when_idle(Arc::clone(&self.leased)));
         }
@@ -97,7 +110,13 @@ impl Lane {
         let reader = self.reader.clone();
         let (tenant, user) = (tenant.clone().into_owned(), user.clone().into_owned());
         let cutoffs = *cutoffs;
-        async move { reader.count(tenant, user, cutoffs).await }
+        let was_cut = self.was_cut.swap(false, Ordering::Relaxed);
+        async move {
+            if was_cut {
+                tracing::warn!("the data file was cut while it was read; restore it from a backup");
+            }
+            reader.count(tenant, user, cutoffs).await
+        }
     }
 }
 
@@ -125,6 +144,7 @@ pub(super) struct Leased {
     /// never looked at.
     believed_until: Option<Instant>,
     snapshot: Snapshot,
+    snapshots: Arc<Counter>,
     /// The header of the wal-index before the read transaction that is open, and when that gets too old; `None` while
     /// none is.
     held: Option<(Header, Instant)>,
@@ -146,6 +166,7 @@ impl Leased {
         overwritten: Arc<AtomicBool>,
         versions: Versions,
         snapshot: Snapshot,
+        snapshots: Arc<Counter>,
         permit: OwnedSemaphorePermit,
     ) -> rusqlite::Result<Self> {
         let calls = Arc::new(AtomicU32::new(0));
@@ -167,6 +188,7 @@ impl Leased {
             versions,
             believed_until: None,
             snapshot,
+            snapshots,
             held: None,
             used: false,
             has_timer: false,
@@ -237,6 +259,7 @@ impl Leased {
                 .prepare_cached("BEGIN")?
                 .execute([])?;
             self.held = Some((header, now + MOST_AGE));
+            self.snapshots.add_one();
         }
         Ok(())
     }

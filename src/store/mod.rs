@@ -13,10 +13,12 @@
 //! - [`health`]: what is wrong with a file. [`integrity`]: the same question, asked in the background.
 //! - [`migrations`]: files of older formats brought up to this program's.
 //! - [`revoke`], [`purge`], [`erase`]: how they end and get out. [`space`]: the room that the file takes.
+//! - [`census`]: how many sessions are active, counted in the background. [`usage`]: what is counted of the reader.
 //! - [`view`]: one snapshot for a command that only reads. [`explain`] and [`survey`]: what it finds there.
 
 pub mod audit;
 pub mod backup;
+pub mod census;
 mod direct;
 mod erase;
 pub mod explain;
@@ -36,6 +38,7 @@ pub mod rows;
 pub mod schema;
 pub mod space;
 pub mod survey;
+mod usage;
 pub mod view;
 pub mod writer;
 
@@ -46,6 +49,7 @@ use thiserror::Error;
 
 pub use lane::Lane;
 pub use reader::{Options, Reader, Snapshot};
+pub use usage::Usage;
 pub use view::View;
 pub use writer::Writer;
 

@@ -23,11 +23,15 @@ use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
 use super::backup::{companions, with_suffix};
+use super::census::{Census, Newest};
 use super::direct::Checkpoints;
 use super::integrity::{Inspection, Report};
 use super::lane::{Lane, Leased, Slot};
 use super::place::{self, Identity, Place, Watch};
+use super::space::Extent;
+use super::usage::{Counts, Usage};
 use super::{FileFault, StoreError, harden, schema};
+use crate::metrics::Counter;
 use crate::session::{Cutoffs, Policy, TenantId, UserId};
 use crate::time::Timestamp;
 
@@ -96,7 +100,9 @@ struct Shared {
     state: RwLock<State>,
     /// The connections that workers keep: at most one less than the pool has, so that the second lane has one.
     leases: Mutex<Vec<Slot>>,
+    counts: Counts,
     inspection: Inspection,
+    census: Newest,
 }
 
 struct State {
@@ -156,7 +162,9 @@ impl Reader {
                     settling: None,
                 }),
                 leases: Mutex::default(),
+                counts: Counts::default(),
                 inspection: Inspection::default(),
+                census: Newest::default(),
             }),
         })
     }
@@ -169,7 +177,38 @@ impl Reader {
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .push(Arc::clone(&slot));
-        Lane::new(self.clone(), slot)
+        Lane::new(self.clone(), slot, self.shared.counts.snapshots())
+    }
+
+    pub fn usage(&self) -> Usage {
+        let (size, free) = (
+            self.shared.options.pool_size,
+            self.shared.permits.available_permits(),
+        );
+        self.shared.counts.usage(size, free)
+    }
+
+    /// What the file system tells of the file. It may wait for a disk.
+    pub fn extent(&self) -> std::io::Result<Extent> {
+        Extent::of(self.place().path())
+    }
+
+    /// The newest count of all active sessions, where such counts are made.
+    pub fn census(&self) -> Option<Census> {
+        self.shared.census.get()
+    }
+
+    pub(super) fn newest_census(&self) -> &Newest {
+        &self.shared.census
+    }
+
+    /// Lends a connection of the pool for a moment, if one is free at once and the file is the one that is open.
+    pub(super) fn lend<T>(&self, work: impl FnOnce(&Connection) -> T) -> Option<T> {
+        let _permit = self.shared.permits.try_acquire().ok()?;
+        let state = self.shared.state.try_read().ok()?;
+        let opened = state.opened.as_ref()?;
+        let result = work(&*opened.pool.try_get()?);
+        opened.is_current(self.place()).then_some(result)
     }
 
     pub(super) fn place(&self) -> &Place {
@@ -186,7 +225,7 @@ impl Reader {
     }
 
     /// A connection for a worker to keep, if one can be had at once.
-    pub(super) fn lease(&self) -> Option<Leased> {
+    pub(super) fn lease(&self, snapshots: &Arc<Counter>) -> Option<Leased> {
         // Two are asked for and one is given back: the second lane is never left without a connection.
         let mut permits = Arc::clone(&self.shared.permits)
             .try_acquire_many_owned(2)
@@ -207,6 +246,7 @@ impl Reader {
             Arc::clone(&opened.overwritten),
             opened.versions,
             self.shared.options.snapshot,
+            Arc::clone(snapshots),
             permit,
         )
         .ok()
@@ -220,19 +260,22 @@ impl Reader {
         user: UserId<'_>,
         cutoffs: Cutoffs,
     ) -> Result<u64, StoreError> {
+        let waiting = self.shared.counts.wait();
         let free = timeout(
             BUSY_TIMEOUT,
             Arc::clone(&self.shared.permits).acquire_owned(),
         )
         .await;
+        drop(waiting);
         let Ok(Ok(permit)) = free else {
             return Err(FileFault::Crowded.at(self.shared.place.path()));
         };
         let (reader, tenant, user) = (self.clone(), tenant.into_owned(), user.into_owned());
+        let span = tracing::Span::current();
         let count = tokio::task::spawn_blocking(move || {
             // The permit goes with the connection: whoever asked may be gone before the count is done.
             let _permit = permit;
-            reader.count_blocking(&tenant, &user, &cutoffs)
+            span.in_scope(|| reader.count_blocking(&tenant, &user, &cutoffs))
         });
         count
             .await
@@ -320,6 +363,7 @@ impl Shared {
             }
         }
         self.inspection.opened_anew();
+        self.counts.reopened();
         tracing::info!(database.path = %self.place.path().display(), "the data file or its schema has changed; it was opened anew");
         Ok(())
     }

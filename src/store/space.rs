@@ -1,6 +1,6 @@
 //! The room that the file takes on the disk: how much it is, and how it is given back.
 
-use std::fs;
+use std::fs::{self, Metadata};
 use std::io;
 use std::path::Path;
 use std::thread::sleep;
@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use rusqlite::Connection;
 
+use super::backup::with_suffix;
 use super::writer::BUSY_TIMEOUT;
 use super::{FileFault, StoreError, View, Writer};
 use crate::time::Timestamp;
@@ -22,39 +23,55 @@ const TURNS: u32 = 25;
 /// What the file takes on the disk, in bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Space {
-    pub file: u64,
-    pub wal: u64,
+    pub extent: Extent,
     /// What of the file is in pages that hold nothing, and that new sessions will fill.
     pub free: u64,
-    /// When the file or its WAL was last written, by whomever.
+}
+
+/// What the file system tells of the file, which needs no connection to it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Extent {
+    pub file: u64,
+    pub wal: u64,
+    /// When anybody committed last, as near as the file system tells.
+    ///
+    /// Every commit of every process is written to the end of the WAL, or to its beginning anew, and nothing else is:
+    /// so while the WAL holds anything, its last change is the newest commit. (A transaction that outgrows its
+    /// writer's memory and is then rolled back leaves its pages there, too.) A checkpoint writes the file only, and is
+    /// no commit. Where the WAL holds nothing, since a checkpoint emptied it, or since the last connection was closed,
+    /// it is the last change of the file, which may be that checkpoint's: later than the commit, and once for all
+    /// commits before it. Whoever opens a file makes an empty WAL: that is no commit. A file that was put in the place
+    /// of another counts as written when it was last changed, one that was restored in the restore's transaction.
     pub written_at: Timestamp,
+}
+
+impl Extent {
+    /// Looks at the file that `path` leads to. Like SQLite, this looks for the WAL beside the file itself, not beside a
+    /// symbolic link to it.
+    pub(super) fn of(path: &Path) -> io::Result<Self> {
+        let real = path.canonicalize()?;
+        let file = fs::metadata(&real)?;
+        let wal = match fs::metadata(with_suffix(&real, "-wal")) {
+            Ok(wal) => Some(wal),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+            Err(error) => return Err(error),
+        };
+        let wal = wal.filter(|wal| wal.len() > 0);
+        Ok(Self {
+            file: file.len(),
+            wal: wal.as_ref().map_or(0, Metadata::len),
+            written_at: wal.as_ref().unwrap_or(&file).modified()?.into(),
+        })
+    }
 }
 
 impl Space {
     pub(super) fn of(path: &Path, connection: &Connection) -> Result<Self, FileFault> {
         let pragma = |name| connection.pragma_query_value(None, name, |row| row.get::<_, i64>(0));
         let free = pragma("freelist_count")? * pragma("page_size")?;
-        // Like SQLite, this looks for the WAL beside the file itself, not beside a symbolic link to it.
-        let real = path.canonicalize()?;
-        let file = fs::metadata(&real)?;
-        let mut wal = real.into_os_string();
-        wal.push("-wal");
-        let wal = match fs::metadata(wal) {
-            Ok(wal) => Some(wal),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
-            Err(error) => return Err(error.into()),
-        };
-        // Whoever opens the file makes an empty WAL: that is no write.
-        let wal = wal.filter(|wal| wal.len() > 0);
-        let mut written_at = file.modified()?;
-        if let Some(wal) = &wal {
-            written_at = written_at.max(wal.modified()?);
-        }
         Ok(Self {
-            file: file.len(),
-            wal: wal.map_or(0, |wal| wal.len()),
+            extent: Extent::of(path)?,
             free: free.unsigned_abs(),
-            written_at: written_at.into(),
         })
     }
 }

@@ -46,6 +46,7 @@ impl Server {
         command
             .arg(database)
             .env("INTERNAL_API_KEY", KEY)
+            .env("SESSILE_METRICS__SESSIONS_INTERVAL", "off")
             .env("SESSILE_DATABASE__INTEGRITY_CHECK_INTERVAL", "off");
         Self::start(command)
     }
@@ -59,6 +60,7 @@ impl Server {
             .arg(database)
             .current_dir(folder)
             .env("INTERNAL_API_KEY", KEY)
+            .env("SESSILE_METRICS__SESSIONS_INTERVAL", "off")
             .env("SESSILE_DATABASE__INTEGRITY_CHECK_INTERVAL", "off")
             .env("SESSILE_SERVER__TLS__CERT", "cert.pem")
             .env("SESSILE_SERVER__TLS__KEY", "key.pem");

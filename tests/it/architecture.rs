@@ -24,7 +24,7 @@ fn floor(room: &str) -> usize {
     found.unwrap_or_else(|| panic!("src has a room {room:?} that is on no floor"))
 }
 
-fn sources(folder: &Path, found: &mut Vec<PathBuf>) {
+pub fn sources(folder: &Path, found: &mut Vec<PathBuf>) {
     for entry in fs::read_dir(folder).unwrap() {
         let path = entry.unwrap().path();
         if path.is_dir() {

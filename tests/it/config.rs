@@ -143,6 +143,10 @@ fn every_fault_is_told() {
         path = ""
         pool_size = 0
         integrity_check_interval = "0s"
+        stale_after = "999ms"
+        [metrics]
+        sessions_interval = "367d"
+        tenants = 1001
         [auth]
         header = "X-Tenant-ID"
         [[auth.keys]]

@@ -238,7 +238,8 @@ fn uses_are_counted_by_key() {
 
     let head = server.ask(&request("HEAD", "/metrics", &[]));
     assert_eq!((head.status, head.body.as_str()), (200, ""));
-    let response = server.ask(&request("GET", "/metrics", &[]));
+    let newer = [("Accept", "application/openmetrics-text;version=1.0.0")];
+    let response = server.ask(&request("GET", "/metrics", &newer));
     assert_eq!(
         response.field("content-type"),
         Some("application/openmetrics-text; version=1.0.0; charset=utf-8")
@@ -246,7 +247,16 @@ fn uses_are_counted_by_key() {
     assert!(!response.body.contains("secret"), "{}", response.body);
     let mut settings = insta::Settings::clone_current();
     settings.add_filter(r"(success_timestamp_seconds) \d+\.\d+", "$1 [now]");
-    settings.bind(|| insta::assert_snapshot!(response.body));
+    let ours = [
+        "sessile_build",
+        "sessile_auth",
+        "sessile_api_key",
+        "sessile_config",
+        "EOF",
+    ];
+    let is_ours = |line: &&str| ours.iter().any(|name| line.contains(name));
+    let lines: Vec<&str> = response.body.lines().filter(is_ours).collect();
+    settings.bind(|| insta::assert_snapshot!(lines.join("\n")));
 }
 
 /// Metrics are for operators: with a listener of their own, callers don't see them. They are answered without a place

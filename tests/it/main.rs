@@ -25,6 +25,8 @@ mod import_modes;
 mod import_stopped;
 mod keys;
 mod limits;
+mod logs;
+mod metrics;
 mod operation;
 mod packaging;
 mod predicate;

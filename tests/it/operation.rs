@@ -295,7 +295,7 @@ fn health_and_readiness_need_no_key() {
     // Whether the first check in the background is done by now is not said here.
     assert_eq!(
         ready.body.replace("not checked yet", "sound"),
-        r#"{"status":"ready","checks":[{"name":"accepting","ok":true,"detail":"taking requests"},{"name":"database","ok":true,"detail":"answers"},{"name":"integrity","ok":true,"detail":"sound"}]}"#
+        r#"{"status":"ready","checks":[{"name":"accepting","ok":true,"detail":"taking requests"},{"name":"database","ok":true,"detail":"answers"},{"name":"integrity","ok":true,"detail":"sound"},{"name":"fresh","ok":true,"detail":"off"}]}"#
     );
     assert_eq!(server.ask(&request("POST", "/healthz", &[])).status, 405);
     assert_eq!(

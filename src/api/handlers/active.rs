@@ -1,7 +1,8 @@
 //! `GET /internal/session/sessions/{user_id}/active`: does this user have an active session, and how many?
 
 use std::borrow::Cow;
-use std::sync::LazyLock;
+use std::sync::{Arc, LazyLock};
+use std::time::Instant;
 
 use http_body_util::Full;
 use hyper::body::Bytes;
@@ -58,7 +59,7 @@ impl Serialize for ActiveSessionStatus {
 }
 
 pub(in crate::api) fn active<'a>(
-    api: &Local,
+    api: &Arc<Local>,
     live: &'a Live,
     asked: &Asked,
     user_segment: &str,
@@ -85,12 +86,18 @@ pub(in crate::api) fn active<'a>(
     }
     let cutoffs = live.policies.of(&question.tenant).cutoffs(question.at);
     let (tenant, user) = (&question.tenant, &question.user);
-    if let Some(count) = api.lane.count_at_once(tenant, user, &cutoffs, asked.at) {
+    let began = Instant::now();
+    if let Some(count) = api.lane.count_at_once(tenant, user, &cutoffs, began) {
+        let counted_at = Instant::now();
+        api.counts().counted_at_once.count(counted_at - began);
+        seen.counted_at = Some(counted_at);
         return Ok(Step::Done(response(count)));
     }
-    let count = api.lane.count(tenant, user, &cutoffs);
+    let (api, count) = (Arc::clone(api), api.lane.count(tenant, user, &cutoffs));
     Ok(Step::wait(async move {
-        count.await.map(response).map_err(Problem::internal)
+        let count = count.await;
+        api.counts().counted_later.count(began.elapsed());
+        count.map(response).map_err(Problem::internal)
     }))
 }
 
@@ -100,7 +107,7 @@ fn response(session_count: u64) -> Response<Full<Bytes>> {
 
 /// The one answer for every reason, which is counted by reason.
 fn refuse(api: &Local, refusal: Refusal) -> Problem {
-    let refused = &api.shared.metrics.workers.of(api.worker).refused;
+    let refused = &api.counts().refused;
     let counter = match refusal {
         Refusal::Missing => &refused.missing,
         Refusal::Repeated => &refused.repeated,

@@ -62,7 +62,7 @@ pub(super) fn announce(what: &str, listeners: &[Listener]) -> anyhow::Result<()>
     if !listeners.is_empty() {
         let urls: Vec<String> = listeners.iter().map(Listener::url).collect();
         let urls = urls.join(", ");
-        tracing::info!(server.url = urls, "{what} {urls}");
+        tracing::info!(server.url = urls, "ready: {what} {urls}");
         let mut out = out();
         writeln!(out, "{what} {urls}")?;
         out.flush()?;

@@ -92,6 +92,7 @@ impl Bench {
                     fields: 64,
                     field_bytes: 16_384,
                 },
+                stale_after: None,
                 workers: 1,
             };
             let options = Options {
