@@ -8,14 +8,15 @@ use hyper::{Uri, Version};
 
 use super::headers::Field;
 use super::problem::{Kind, Problem, Violation};
+use super::words::Rule;
 
 const HOST_FIELD: &str = "Host";
 
 /// The longest target, in bytes. The longest legal user id takes 3,072 of them, percent-encoded.
-const MAX_TARGET: usize = 6_144;
+pub(super) const MAX_TARGET: usize = 6_144;
 
 /// The most header field lines.
-const MAX_FIELDS: usize = 64;
+pub(super) const MAX_FIELDS: usize = 64;
 
 /// Checks the frame of a request; the first of 400, 414 and 431 that applies is the answer.
 pub(super) fn check(request: &Parts) -> Result<(), Problem> {
@@ -55,12 +56,7 @@ fn host(request: &Parts) -> Option<Violation> {
             is_host(host.as_bytes()) && is_host(authority.as_str().as_bytes())
         }
     };
-    (!valid).then(|| {
-        Violation::format(
-            HOST_FIELD,
-            "a host name or address, with a port where it is not the default",
-        )
-    })
+    (!valid).then(|| Violation::format(HOST_FIELD, Rule::Host))
 }
 
 /// RFC 9110 section 7.2: `uri-host [ ":" port ]`, without userinfo; empty where the target has no authority.
@@ -89,12 +85,7 @@ fn is_host(value: &[u8]) -> bool {
 /// No operation takes a body, and a body whose end must be searched for is how requests are smuggled.
 fn transfer_encoding(request: &Parts) -> Option<Violation> {
     let present = request.headers.contains_key(TRANSFER_ENCODING);
-    present.then(|| {
-        Violation::not_allowed(
-            "Transfer-Encoding",
-            "is not allowed: no request here has a body",
-        )
-    })
+    present.then(|| Violation::not_allowed("Transfer-Encoding", Rule::NoTransferEncoding))
 }
 
 fn target_length(target: &Uri) -> usize {

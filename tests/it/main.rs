@@ -13,6 +13,7 @@ mod callers;
 mod config;
 mod delete;
 mod doctor;
+
 mod exit_codes;
 mod explain;
 mod export;
@@ -22,7 +23,10 @@ mod import_follow;
 mod import_modes;
 mod import_stopped;
 mod keys;
+mod languages;
+mod openapi;
 mod operation;
+mod pages;
 mod predicate;
 mod problems;
 mod purge;
