@@ -14,6 +14,7 @@ mod config;
 mod delete;
 mod doctor;
 
+mod examples;
 mod exit_codes;
 mod explain;
 mod export;
