@@ -131,7 +131,7 @@ fn closeness(range: &str, language: Language) -> Option<usize> {
         beginning.is_some_and(|beginning| beginning.eq_ignore_ascii_case(range))
             && matches!(tag.as_bytes().get(range.len()), None | Some(b'-'))
     };
-    let is_matched = language.tags().iter().any(|tag| is_match(tag));
+    let is_matched = language.tags().iter().any(is_match);
     is_matched.then(|| range.split('-').count())
 }
 
