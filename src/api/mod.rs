@@ -25,6 +25,7 @@ mod service;
 pub mod trace;
 mod words;
 
+pub use framing::FrameLimits;
 pub use handlers::active::ActiveSessionStatus;
 pub use router::Surface;
 pub use service::{Api, Endpoint, Settings};

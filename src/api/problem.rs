@@ -15,7 +15,7 @@ use super::negotiate::{language, problem_type};
 use super::service::Settings;
 use super::trace::TraceContext;
 use super::words::{Language, Rule, fill};
-use super::{framing, headers, router};
+use super::{headers, router};
 use crate::time::Timestamp;
 
 /// The longest `instance`, in bytes; a longer one is left out.
@@ -256,8 +256,10 @@ pub(super) fn example(kind: Kind, language: Language, settings: &Settings) -> St
         Kind::MethodNotAllowed => Problem::new(kind)
             .with_arg("method", "POST")
             .with_arg("allow", router::ALLOW),
-        Kind::UriTooLong => Problem::new(kind).with_arg("limit", framing::MAX_TARGET),
-        Kind::HeadersTooLarge => Problem::new(kind).with_arg("limit", framing::MAX_FIELDS),
+        Kind::UriTooLong => Problem::new(kind).with_arg("limit", settings.frame.target_bytes),
+        Kind::HeadersTooLarge => Problem::new(kind)
+            .with_arg("limit", settings.frame.fields)
+            .with_arg("bytes", settings.frame.field_bytes),
         Kind::TooManyRequests => Problem::too_many_requests(1),
         Kind::Unavailable => Problem::unavailable(1, ""),
         Kind::InvalidApiKey | Kind::TenantNotAllowed | Kind::NotFound | Kind::InternalError => {

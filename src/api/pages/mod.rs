@@ -186,6 +186,7 @@ fn escaped(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::api::framing::FrameLimits;
     use crate::api::router::{Route, Surface, route};
     use hyper::Method;
     use serde_json::Value;
@@ -197,6 +198,11 @@ mod tests {
             service: "a<b&c".to_owned(),
             problems_base_url: "/problems/".to_owned(),
             max_in_flight: 1,
+            frame: FrameLimits {
+                target_bytes: 6_144,
+                fields: 64,
+                field_bytes: 16_384,
+            },
             workers: 1,
         }
     }

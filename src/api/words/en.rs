@@ -102,8 +102,8 @@ pub(super) fn problem(kind: Kind) -> Told {
         },
         Kind::HeadersTooLarge => Told {
             title: "Request Header Fields Too Large",
-            detail: "The request has more than {limit} header fields.",
-            happened: "The request carries more header fields than the server reads.",
+            detail: "The request has more than {limit} header fields, or more than {bytes} bytes of them.",
+            happened: "The request carries more header fields, or longer ones, than the server reads.",
             why: &[
                 "A proxy on the way, or a browser, added cookies and other fields.",
                 "A client repeats fields in a loop.",

@@ -102,8 +102,8 @@ pub(super) fn problem(kind: Kind) -> Told {
         },
         Kind::HeadersTooLarge => Told {
             title: "请求头字段过大",
-            detail: "请求的头字段超过 {limit} 个。",
-            happened: "请求携带的头字段多于服务器读取的上限。",
+            detail: "请求的头字段超过 {limit} 个，或其总长度超过 {bytes} 字节。",
+            happened: "请求携带的头字段的数量或总长度超过了服务器读取的上限。",
             why: &[
                 "途中的代理或浏览器添加了 Cookie 等字段。",
                 "客户端在循环中重复添加字段。",
