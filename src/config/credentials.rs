@@ -1,21 +1,32 @@
 //! Where a file with a secret is: systemd hands such files over in a folder of their own (`LoadCredential=`).
 
 use std::env;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
-/// The variable by which systemd names the folder (systemd.exec(5), "Credentials").
-const FOLDER: &str = "CREDENTIALS_DIRECTORY";
-
-/// The file that `path` names: a relative one in the folder of credentials, where it is there, else as it stands.
-pub(super) fn locate(path: &str) -> PathBuf {
-    locate_in(env::var_os(FOLDER).as_deref().map(Path::new), path)
+/// Where systemd puts them (systemd.exec(5), "Credentials").
+pub(super) fn folder() -> Option<PathBuf> {
+    env::var_os("CREDENTIALS_DIRECTORY").map(PathBuf::from)
 }
 
-fn locate_in(folder: Option<&Path>, path: &str) -> PathBuf {
-    let credential = folder.map(|folder| folder.join(path));
-    credential
-        .filter(|file| Path::new(path).is_relative() && file.exists())
-        .unwrap_or_else(|| path.into())
+/// The file that `path` names: of a relative path the credential, where there is one, else the file from the working
+/// directory. A credential that can't be read is one all the same.
+pub(super) fn locate(path: &Path) -> PathBuf {
+    locate_in(folder().as_deref(), path)
+}
+
+fn locate_in(folder: Option<&Path>, path: &Path) -> PathBuf {
+    let is_there = |credential: &PathBuf| {
+        let found = std::fs::symlink_metadata(credential);
+        !found.is_err_and(|error| {
+            matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory)
+        })
+    };
+    folder
+        .filter(|_| path.is_relative())
+        .map(|folder| folder.join(path))
+        .filter(is_there)
+        .unwrap_or_else(|| path.to_owned())
 }
 
 #[cfg(test)]
@@ -27,9 +38,15 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         std::fs::write(folder.path().join("key"), "").unwrap();
         let within = Some(folder.path());
-        assert_eq!(locate_in(within, "key"), folder.path().join("key"));
-        assert_eq!(locate_in(within, "other"), Path::new("other"));
-        assert_eq!(locate_in(within, "/etc/key"), Path::new("/etc/key"));
-        assert_eq!(locate_in(None, "key"), Path::new("key"));
+        assert_eq!(
+            locate_in(within, Path::new("key")),
+            folder.path().join("key")
+        );
+        assert_eq!(locate_in(within, Path::new("other")), Path::new("other"));
+        assert_eq!(
+            locate_in(within, Path::new("/etc/key")),
+            Path::new("/etc/key")
+        );
+        assert_eq!(locate_in(None, Path::new("key")), Path::new("key"));
     }
 }

@@ -3,7 +3,7 @@
 
 use std::collections::HashSet;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use nix::unistd::{Gid, Group, Uid, User};
 
@@ -164,7 +164,7 @@ fn tls_files(walk: &mut Walk, root: &mut Table) -> (Option<TlsFiles>, bool) {
             found
                 .text()
                 .filter(|path| !path.is_empty())
-                .map(credentials::locate)
+                .map(|path| credentials::locate(Path::new(path)))
         })
     };
     let (cert, key, client_ca) = (path(&CERT), path(&KEY), path(&CLIENT_CA));

@@ -488,7 +488,7 @@ fn faulty_new_files_leave_the_old_ones_in_force() {
         ended
             .stderr
             .contains("another key than that of the first certificate")
-            && ended.stderr.contains("those from before stay in force"),
+            && ended.stderr.contains("what was in force stays so"),
         "{}",
         ended.stderr
     );
