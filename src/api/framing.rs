@@ -9,6 +9,7 @@ use hyper::{Uri, Version};
 
 use super::headers::Field;
 use super::problem::{Kind, Problem, Violation};
+use super::words::Rule;
 
 const HOST_FIELD: &str = "Host";
 
@@ -63,12 +64,7 @@ fn host(request: &Parts) -> Option<Violation> {
             is_host(host.as_bytes()) && is_host(authority.as_str().as_bytes())
         }
     };
-    (!valid).then(|| {
-        Violation::format(
-            HOST_FIELD,
-            "a host name or address, with a port where it is not the default",
-        )
-    })
+    (!valid).then(|| Violation::format(HOST_FIELD, Rule::Host))
 }
 
 /// RFC 9110 section 7.2: `uri-host [ ":" port ]`, without userinfo; empty where the target has no authority.
@@ -135,12 +131,7 @@ fn is_future_address(address: &str, is_name: impl Fn(u8) -> bool) -> bool {
 /// No operation takes a body, and a body whose end must be searched for is how requests are smuggled.
 fn transfer_encoding(request: &Parts) -> Option<Violation> {
     let present = request.headers.contains_key(TRANSFER_ENCODING);
-    present.then(|| {
-        Violation::not_allowed(
-            "Transfer-Encoding",
-            "is not allowed: no request here has a body",
-        )
-    })
+    present.then(|| Violation::not_allowed("Transfer-Encoding", Rule::NoTransferEncoding))
 }
 
 fn target_length(target: &Uri) -> usize {

@@ -5,7 +5,8 @@
 //! - [`router`]: which operation a target and a method name.
 //! - [`auth`]: who asks. [`rate`]: how often. [`live`]: what a reload replaces. [`params`]: about whom, and at what instant.
 //! - [`handlers`]: the operations.
-//! - [`problem`]: every error, and how it is written. [`negotiate`]: in which media type.
+//! - [`problem`]: every error, and how it is written. [`negotiate`]: in which media type and language.
+//! - [`words`]: what is said to people, a catalogue for each language. [`pages`]: where all of this is explained.
 //! - `pulse`: whether a worker still answers.
 //! - [`trace`]: the ids of a request. [`headers`]: the fields of both directions.
 
@@ -16,6 +17,7 @@ mod handlers;
 mod headers;
 mod live;
 pub mod negotiate;
+mod pages;
 pub mod params;
 pub mod problem;
 mod pulse;
@@ -23,6 +25,7 @@ mod rate;
 pub mod router;
 mod service;
 pub mod trace;
+mod words;
 
 pub use framing::FrameLimits;
 pub use handlers::active::ActiveSessionStatus;

@@ -1,9 +1,17 @@
-//! In which media type a Problem is written: `Accept` by RFC 9110 section 12.5.1.
+//! In which media type and language a caller is answered: `Accept` and `Accept-Language` by RFC 9110 sections 12.5.1
+//! and 12.5.4.
+//!
+//! No crate that is kept does either as it is meant. Of those for languages, accept-language compares whole tags only
+//! and takes a weight of 0 for a low one; fluent-langneg drops the weights, and its tables of likely subtags weigh
+//! more than this program's words; negotiator knows neither RFC 4647's lookup nor `zh-Hans`.
+
+use std::cmp::Reverse;
 
 use hyper::HeaderMap;
-use hyper::header::ACCEPT;
+use hyper::header::{ACCEPT, ACCEPT_LANGUAGE};
 
 use super::headers::{JSON, PROBLEM_JSON};
+use super::words::Language;
 
 /// `application/problem+json` where the caller prefers it strictly; `application/json` otherwise.
 pub(super) fn problem_type(headers: &HeaderMap) -> &'static str {
@@ -74,6 +82,69 @@ fn specificity(range: &str, media_type: &str) -> Option<u8> {
         ((range, "*"), (top, _)) if range.eq_ignore_ascii_case(top) => Some(2),
         _ => None,
     }
+}
+
+/// The language to answer in: RFC 4647 section 3.4, lookup, where `en` and `zh` are tags that there is a text for, so
+/// that every range is truncated to its first subtag at the latest, and `*` says nothing. What a weight of 0 refuses
+/// is not chosen, unless all are refused: an answer that is not understood is better than none.
+pub(super) fn language(headers: &HeaderMap) -> Language {
+    let lines = headers.get_all(ACCEPT_LANGUAGE).iter();
+    let lines = lines.filter_map(|line| line.to_str().ok());
+    let mut ranges: Vec<(&str, u16)> = lines
+        .flat_map(|line| line.split(','))
+        .filter_map(language_range)
+        .collect();
+    ranges.sort_by_key(|(_, weight)| Reverse(*weight)); // equal ones stay in their order
+    let is_refused = |language: Language| {
+        let matching = ranges
+            .iter()
+            .filter_map(|(range, weight)| Some((closeness(range, language)?, *weight)));
+        matching.max().is_some_and(|(_, weight)| weight == 0)
+    };
+    let wanted = ranges
+        .iter()
+        .filter(|(_, weight)| *weight > 0)
+        .filter_map(|(range, _)| {
+            let first = range.split('-').next()?;
+            let is_in = |language: &Language| first.eq_ignore_ascii_case(language.tags()[0]);
+            Language::ALL.into_iter().find(is_in)
+        });
+    wanted
+        .chain(Language::ALL)
+        .find(|language| !is_refused(*language))
+        .unwrap_or(Language::English)
+}
+
+/// A basic language range (RFC 4647 section 2.1) and its weight; `None` for what is none.
+fn language_range(element: &str) -> Option<(&str, u16)> {
+    let (range, weight) = match element.split_once(';') {
+        None => (element, 1_000),
+        Some((range, parameter)) => {
+            let (name, value) = parameter.trim().split_once('=')?;
+            let is_weight = name.eq_ignore_ascii_case("q");
+            (range, is_weight.then(|| parse_weight(value)).flatten()?)
+        }
+    };
+    let range = range.trim();
+    let is_subtag = |subtag: &str| {
+        (1..=8).contains(&subtag.len()) && subtag.bytes().all(|byte| byte.is_ascii_alphanumeric())
+    };
+    (range == "*" || range.split('-').all(is_subtag)).then_some((range, weight))
+}
+
+/// How many subtags of a tag of this language the range spells out, which is then all of the range (RFC 4647 section
+/// 3.3.1, basic filtering); `None` where it matches none of the tags.
+fn closeness(range: &str, language: Language) -> Option<usize> {
+    if range == "*" {
+        return Some(0);
+    }
+    let is_match = |tag: &&str| {
+        let beginning = tag.get(..range.len());
+        beginning.is_some_and(|beginning| beginning.eq_ignore_ascii_case(range))
+            && matches!(tag.as_bytes().get(range.len()), None | Some(b'-'))
+    };
+    let is_matched = language.tags().iter().any(is_match);
+    is_matched.then(|| range.split('-').count())
 }
 
 /// A weight in thousandths (RFC 9110 section 12.4.2): `0` or `1`, with up to three decimals.
@@ -160,6 +231,86 @@ mod tests {
             &["x=\"application/problem+json, application/problem+json\""],
         ] {
             assert_eq!(chosen(accept), JSON, "{accept:?}");
+        }
+    }
+
+    fn spoken(lines: &[&'static str]) -> Language {
+        language(
+            &lines
+                .iter()
+                .map(|line| (ACCEPT_LANGUAGE, HeaderValue::from_static(line)))
+                .collect(),
+        )
+    }
+
+    #[test]
+    fn chinese_is_for_those_who_ask_for_it() {
+        for lines in [
+            &["zh"][..],
+            &["zh-CN"],
+            &["zh-cn"],
+            &["ZH-hans"],
+            &["zh-Hans-CN"],
+            &["zh-SG"],
+            // Truncated to `zh`, as RFC 4647 section 3.4 has it.
+            &["zh-TW"],
+            &["zh-Hant-TW"],
+            &["zh-CN-x-private"],
+            &["zh-CN,zh;q=0.9,en;q=0.8"],
+            &["en;q=0.8, zh;q=0.9"],
+            &["en;q=0.8", "zh;q=0.801"],
+            &["fr, de, zh;q=0.1"],
+            &["*, zh;q=0.1"],
+            &["zh, en"],
+            &["en;q=0, zh"],
+            &["en;q=0"],
+            &["en;q=0, *"],
+            &["en;q=0.000, fr"],
+            &["zh;q=1.000"],
+            &["zh ; q=0.5"],
+            &["zh-CN, zh;q=0"],
+            &["zh, zh-TW;q=0"],
+            &["zh, *;q=0"],
+            &["en;q=2, zh;q=0.1"],
+            &["en;q=x, zh;q=0.1"],
+            &["e n, zh;q=0.1"],
+            &[",, zh ,"],
+        ] {
+            assert_eq!(spoken(lines), Language::Chinese, "{lines:?}");
+        }
+    }
+
+    #[test]
+    fn everyone_else_gets_english() {
+        for lines in [
+            &[][..],
+            &[""],
+            &["*"],
+            &["en"],
+            &["en-GB, zh;q=0.9"],
+            &["EN-us"],
+            &["en, zh"],
+            &["fr"],
+            &["fr, *;q=0.5"],
+            &["zh;q=0"],
+            &["zh;q=0, *"],
+            &["zh-CN;q=0, zh"],
+            &["zh-Hans;q=0, zh-TW"],
+            &["zh-TW, zh;q=0"],
+            &["zh;q=0, en;q=0"],
+            &["*;q=0"],
+            &["zhx"],
+            &["zh_CN"],
+            &["zh-"],
+            &["zh-toolongsubtag"],
+            &["zh;q=2"],
+            &["zh;q=0.1234"],
+            &["zh;v=1"],
+            &["zh;q"],
+            &["cmn-Hans"],
+            &["x-zh"],
+        ] {
+            assert_eq!(spoken(lines), Language::English, "{lines:?}");
         }
     }
 }

@@ -5,6 +5,7 @@ use hyper::HeaderMap;
 use super::headers::{Field, X_SESSILE_NOW, X_TENANT_ID};
 use super::problem::{Problem, Violation};
 use super::router::decode_segment;
+use super::words::Rule;
 use crate::session::{IdFault, TenantId, UserId};
 use crate::time::Timestamp;
 
@@ -63,7 +64,7 @@ fn tenant(headers: &HeaderMap) -> Result<TenantId<'_>, Violation> {
             .and_then(TenantId::new)
         {
             Ok(tenant) => return Ok(tenant),
-            Err(fault) => id_violation(TENANT, fault, TenantId::ALLOWED),
+            Err(fault) => id_violation(TENANT, fault, Rule::TenantId),
         },
     };
     Err(of_headers(violation))
@@ -73,12 +74,9 @@ fn user(segment: &str) -> Result<UserId<'_>, Violation> {
     let violation = match decode_segment(segment) {
         Ok(text) => match UserId::new(text) {
             Ok(user) => return Ok(user),
-            Err(fault) => id_violation(USER, fault, UserId::ALLOWED),
+            Err(fault) => id_violation(USER, fault, Rule::UserId),
         },
-        Err(_) => Violation::format(
-            USER,
-            "UTF-8 in percent-encoding, every % followed by two hexadecimal digits",
-        ),
+        Err(_) => Violation::format(USER, Rule::PercentEncoding),
     };
     Err(violation.with_value(segment))
 }
@@ -90,17 +88,17 @@ fn instant(
 ) -> Result<Timestamp, Violation> {
     let violation = match Field::of(headers, &X_SESSILE_NOW) {
         Field::Absent => return Ok(clock),
-        _ if !development => Violation::not_allowed(NOW, "is not allowed in production mode"),
+        _ if !development => Violation::not_allowed(NOW, Rule::DevelopmentOnly),
         Field::Repeated => Violation::duplicate(NOW),
         Field::Once(value) => match value.to_str().ok().map(Timestamp::parse_rfc3339) {
             Some(Ok(instant)) => return Ok(instant),
-            _ => Violation::format(NOW, "an RFC 3339 instant such as 2026-11-23T12:00:00.001Z"),
+            _ => Violation::format(NOW, Rule::Instant),
         },
     };
     Err(violation.with_header(headers, &X_SESSILE_NOW))
 }
 
-fn id_violation(field: &'static str, fault: IdFault, allowed: &'static str) -> Violation {
+fn id_violation(field: &'static str, fault: IdFault, allowed: Rule) -> Violation {
     match fault {
         IdFault::Empty => Violation::required(field),
         IdFault::Character => Violation::format(field, allowed),

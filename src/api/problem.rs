@@ -1,29 +1,41 @@
 //! The Problem object (RFC 9457 with the members of upstream's `dto.Problem`) and the one catalogue of its kinds.
 
-use std::borrow::Cow;
-
 use http_body_util::Full;
 use hyper::body::Bytes;
 use hyper::header::{
     ALLOW, CONTENT_LANGUAGE, HeaderName, HeaderValue, RETRY_AFTER, VARY, WWW_AUTHENTICATE,
 };
 use hyper::http::request::Parts;
-use hyper::{HeaderMap, Response, StatusCode};
+use hyper::{HeaderMap, Request, Response, StatusCode, Uri};
 use percent_encoding::{CONTROLS, utf8_percent_encode};
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 
-use super::negotiate::problem_type;
+use super::negotiate::{language, problem_type};
+use super::service::Settings;
 use super::trace::TraceContext;
+use super::words::{Language, Rule, fill};
 use super::{headers, router};
 use crate::time::Timestamp;
 
 /// The longest `instance`, in bytes; a longer one is left out.
 const MAX_INSTANCE: usize = 2_048;
 
-/// The kinds of Problem.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
+/// The kinds of Problem, and the list of them all.
+macro_rules! kinds {
+    ($($kind:ident),* $(,)?) => {
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub enum Kind {
+            $($kind),*
+        }
+
+        impl Kind {
+            pub(super) const ALL: &[Self] = &[$(Self::$kind),*];
+        }
+    };
+}
+
+kinds! {
     InvalidRequest,
     InvalidApiKey,
     TenantNotAllowed,
@@ -36,70 +48,55 @@ pub enum Kind {
     Unavailable,
 }
 
-/// What all Problems of a kind have in common.
-struct Entry {
-    status: StatusCode,
+/// What all Problems of a kind have in common, in every language.
+pub(super) struct Entry {
+    pub(super) status: StatusCode,
     /// The last segment of `type`.
-    slug: &'static str,
+    pub(super) slug: &'static str,
     /// `error.` and the slug with underscores.
-    i18n_key: &'static str,
+    pub(super) i18n_key: &'static str,
     /// The business code: the service's 3010, the status, and a digit to tell apart what shares one.
-    code: u32,
-    title: &'static str,
-    /// `{name}` stands for the argument of that name.
-    detail: &'static str,
+    pub(super) code: u32,
 }
 
 impl Kind {
-    fn entry(self) -> Entry {
+    pub(super) fn entry(self) -> Entry {
         match self {
             Self::InvalidRequest => Entry {
                 status: StatusCode::BAD_REQUEST,
                 slug: "invalid-request",
                 i18n_key: "error.invalid_request",
                 code: 30104000,
-                title: "Invalid Request Parameters",
-                detail: "The request is not valid in: {fields}.",
             },
             Self::InvalidApiKey => Entry {
                 status: StatusCode::UNAUTHORIZED,
                 slug: "invalid-api-key",
                 i18n_key: "error.invalid_api_key",
                 code: 30104010,
-                title: "Invalid API Key",
-                detail: "The request does not carry exactly one known API key.",
             },
             Self::TenantNotAllowed => Entry {
                 status: StatusCode::FORBIDDEN,
                 slug: "tenant-not-allowed",
                 i18n_key: "error.tenant_not_allowed",
                 code: 30104030,
-                title: "Tenant Not Allowed",
-                detail: "The API key may not be used for this tenant.",
             },
             Self::NotFound => Entry {
                 status: StatusCode::NOT_FOUND,
                 slug: "not-found",
                 i18n_key: "error.not_found",
                 code: 30104040,
-                title: "Not Found",
-                detail: "No operation has this path.",
             },
             Self::MethodNotAllowed => Entry {
                 status: StatusCode::METHOD_NOT_ALLOWED,
                 slug: "method-not-allowed",
                 i18n_key: "error.method_not_allowed",
                 code: 30104050,
-                title: "Method Not Allowed",
-                detail: "The method {method} is not allowed here; {allow} are.",
             },
             Self::UriTooLong => Entry {
                 status: StatusCode::URI_TOO_LONG,
                 slug: "uri-too-long",
                 i18n_key: "error.uri_too_long",
                 code: 30104140,
-                title: "URI Too Long",
-                detail: "The request target is longer than {limit} bytes.",
             },
             // RFC 6585 section 4
             Self::TooManyRequests => Entry {
@@ -107,32 +104,24 @@ impl Kind {
                 slug: "too-many-requests",
                 i18n_key: "error.too_many_requests",
                 code: 30104290,
-                title: "Too Many Requests",
-                detail: "The API key has made more requests than its rate allows; try again in {retry_after} s.",
             },
             Self::HeadersTooLarge => Entry {
                 status: StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
                 slug: "headers-too-large",
                 i18n_key: "error.headers_too_large",
                 code: 30104310,
-                title: "Request Header Fields Too Large",
-                detail: "The request has more than {limit} header fields, or more than {bytes} bytes of them.",
             },
             Self::InternalError => Entry {
                 status: StatusCode::INTERNAL_SERVER_ERROR,
                 slug: "internal-error",
                 i18n_key: "error.internal_error",
                 code: 30105000,
-                title: "Internal Server Error",
-                detail: "No answer could be given; the server's log has the cause under this request_id.",
             },
             Self::Unavailable => Entry {
                 status: StatusCode::SERVICE_UNAVAILABLE,
                 slug: "unavailable",
                 i18n_key: "error.unavailable",
                 code: 30105030,
-                title: "Service Unavailable",
-                detail: "The server is busy or about to stop; try again in {retry_after} s.",
             },
         }
     }
@@ -208,46 +197,15 @@ impl Problem {
         self.cause.as_deref()
     }
 
-    fn detail(&self, template: &str) -> String {
-        self.args
-            .iter()
-            .fold(template.to_owned(), |detail, (name, value)| {
-                let value = value
-                    .as_str()
-                    .map_or_else(|| Cow::Owned(value.to_string()), Cow::Borrowed);
-                detail.replace(&format!("{{{name}}}"), &value)
-            })
-    }
-
     /// The response, save `X-Request-ID`, which every response gets.
     pub(super) fn render(&self, context: &Context<'_>) -> Response<Full<Bytes>> {
-        let entry = self.kind.entry();
-        let body = Body {
-            r#type: format!("{}{}", context.base_url, entry.slug),
-            title: entry.title,
-            status: entry.status.as_u16(),
-            detail: self.detail(entry.detail),
-            code: entry.code,
-            instance: instance(context.request),
-            request_id: context.request_id,
-            trace_id: context.trace.to_string(),
-            span_id: context.trace.span_id(),
-            service: context.service,
-            timestamp: context.now.to_string(),
-            i18n_key: entry.i18n_key,
-            i18n_args: &self.args,
-            errors: self
-                .violations
-                .iter()
-                .map(|violation| violation.render(context.development))
-                .collect(),
-            retry_after: self.retry_after,
-        };
+        let language = language(&context.request.headers);
+        let body = to_json(&self.body(language, context));
         let media_type = problem_type(&context.request.headers);
-        let mut response = headers::respond(entry.status, media_type, to_json(&body));
+        let mut response = headers::respond(self.status(), media_type, body);
         let headers = response.headers_mut();
         headers.insert(VARY, HeaderValue::from_static("Accept, Accept-Language"));
-        headers.insert(CONTENT_LANGUAGE, HeaderValue::from_static("en"));
+        headers.insert(CONTENT_LANGUAGE, HeaderValue::from_static(language.tag()));
         match self.kind {
             Kind::InvalidApiKey => {
                 headers.insert(WWW_AUTHENTICATE, context.challenge.clone());
@@ -262,6 +220,77 @@ impl Problem {
         }
         response
     }
+
+    /// The object that is written.
+    fn body<'p>(&'p self, language: Language, context: &Context<'p>) -> Body<'p> {
+        let entry = self.kind.entry();
+        let told = language.problem(self.kind);
+        Body {
+            r#type: format!("{}{}", context.base_url, entry.slug),
+            title: told.title,
+            status: entry.status.as_u16(),
+            detail: fill(told.detail, &self.args),
+            code: entry.code,
+            instance: instance(context.request),
+            request_id: context.request_id,
+            trace_id: context.trace.to_string(),
+            span_id: context.trace.span_id(),
+            service: context.service,
+            timestamp: context.now.to_string(),
+            i18n_key: entry.i18n_key,
+            i18n_args: &self.args,
+            errors: self
+                .violations
+                .iter()
+                .map(|violation| violation.render(language, context.development))
+                .collect(),
+            retry_after: self.retry_after,
+        }
+    }
+}
+
+/// A Problem of this kind as it may be answered, for people to read.
+pub(super) fn example(kind: Kind, language: Language, settings: &Settings) -> String {
+    let problem = match kind {
+        Kind::InvalidRequest => Problem::invalid(vec![Violation::required("X-Tenant-ID")]),
+        Kind::MethodNotAllowed => Problem::new(kind)
+            .with_arg("method", "POST")
+            .with_arg("allow", router::ALLOW),
+        Kind::UriTooLong => Problem::new(kind).with_arg("limit", settings.frame.target_bytes),
+        Kind::HeadersTooLarge => Problem::new(kind)
+            .with_arg("limit", settings.frame.fields)
+            .with_arg("bytes", settings.frame.field_bytes),
+        Kind::TooManyRequests => Problem::too_many_requests(1),
+        Kind::Unavailable => Problem::unavailable(1, ""),
+        Kind::InvalidApiKey | Kind::TenantNotAllowed | Kind::NotFound | Kind::InternalError => {
+            Problem::new(kind)
+        }
+    };
+    let (mut request, ()) = Request::new(()).into_parts();
+    if kind != Kind::UriTooLong {
+        request.uri = Uri::from_static(match kind {
+            Kind::NotFound => "/internal/session/sessions/alice/active/",
+            _ => "/internal/session/sessions/alice/active",
+        });
+    }
+    let challenge = HeaderValue::from_static("");
+    let mut body = problem.body(
+        language,
+        &Context {
+            request: &request,
+            request_id: "req_550e8400-e29b-41d4-a716-446655440000",
+            trace: &TraceContext::EXAMPLE,
+            now: Timestamp::from_millis(1_775_217_600_000),
+            base_url: &settings.problems_base_url,
+            service: &settings.service,
+            challenge: &challenge,
+            development: settings.development,
+        },
+    );
+    if kind == Kind::UriTooLong {
+        body.instance = None; // it would be longer than an instance may be
+    }
+    serde_json::to_string_pretty(&body).unwrap_or_default()
 }
 
 /// What a Problem says of the request and of this server.
@@ -296,7 +325,7 @@ struct Body<'p> {
     #[serde(skip_serializing_if = "Map::is_empty")]
     i18n_args: &'p Map<String, Value>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    errors: Vec<FieldViolation<'p>>,
+    errors: Vec<FieldViolation>,
     #[serde(skip_serializing_if = "Option::is_none")]
     retry_after: Option<u32>,
 }
@@ -319,39 +348,39 @@ fn instance(request: &Parts) -> Option<String> {
 pub struct Violation {
     pub field: &'static str,
     code: &'static str,
-    description: String,
+    rule: Rule,
     /// Shown in development mode; empty where nothing was received.
     received: Vec<String>,
 }
 
 impl Violation {
-    fn new(field: &'static str, code: &'static str, description: String) -> Self {
+    fn new(field: &'static str, code: &'static str, rule: Rule) -> Self {
         Self {
             field,
             code,
-            description,
+            rule,
             received: Vec::new(),
         }
     }
 
-    pub fn not_allowed(field: &'static str, why: &str) -> Self {
-        Self::new(field, "not_allowed", format!("{field} {why}"))
+    pub(super) fn not_allowed(field: &'static str, why: Rule) -> Self {
+        Self::new(field, "not_allowed", why)
     }
 
-    pub fn required(field: &'static str) -> Self {
-        Self::new(field, "required", format!("{field} is required"))
+    pub(super) fn required(field: &'static str) -> Self {
+        Self::new(field, "required", Rule::Required)
     }
 
-    pub fn duplicate(field: &'static str) -> Self {
-        Self::new(field, "duplicate", format!("{field} must be given once"))
+    pub(super) fn duplicate(field: &'static str) -> Self {
+        Self::new(field, "duplicate", Rule::Once)
     }
 
-    pub fn format(field: &'static str, allowed: &str) -> Self {
-        Self::new(field, "format", format!("{field} must be {allowed}"))
+    pub(super) fn format(field: &'static str, allowed: Rule) -> Self {
+        Self::new(field, "format", allowed)
     }
 
-    pub fn range(field: &'static str, allowed: &str) -> Self {
-        Self::new(field, "range", format!("{field} must be {allowed}"))
+    pub(super) fn range(field: &'static str, allowed: Rule) -> Self {
+        Self::new(field, "range", allowed)
     }
 
     /// With what was received as it.
@@ -371,7 +400,7 @@ impl Violation {
         self
     }
 
-    fn render(&self, development: bool) -> FieldViolation<'_> {
+    fn render(&self, language: Language, development: bool) -> FieldViolation {
         let value = match self.received.as_slice() {
             _ if !development => None,
             [] => None,
@@ -381,17 +410,17 @@ impl Violation {
         FieldViolation {
             field: self.field,
             code: self.code,
-            description: &self.description,
+            description: language.violation(self.rule).replace("{field}", self.field),
             value,
         }
     }
 }
 
 #[derive(Serialize)]
-struct FieldViolation<'p> {
+struct FieldViolation {
     field: &'static str,
     code: &'static str,
-    description: &'p str,
+    description: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     value: Option<Value>,
 }
@@ -403,18 +432,7 @@ mod tests {
     #[test]
     fn the_catalogue_agrees_with_itself() {
         let mut codes = Vec::new();
-        for kind in [
-            Kind::InvalidRequest,
-            Kind::InvalidApiKey,
-            Kind::TenantNotAllowed,
-            Kind::NotFound,
-            Kind::MethodNotAllowed,
-            Kind::UriTooLong,
-            Kind::TooManyRequests,
-            Kind::HeadersTooLarge,
-            Kind::InternalError,
-            Kind::Unavailable,
-        ] {
+        for kind in Kind::ALL {
             let entry = kind.entry();
             assert_eq!(
                 entry.i18n_key,

@@ -10,6 +10,7 @@ use std::borrow::Cow;
 use hyper::Method;
 use percent_encoding::percent_decode_str;
 
+use super::problem::Kind;
 use crate::metrics::ROUTES;
 
 /// What a request asks for.
@@ -23,6 +24,27 @@ pub enum Route<'t> {
     Ready,
     /// `/metrics`
     Metrics,
+    /// `/`, which leads to `/docs`.
+    Home,
+    /// One of the pages that explain this API.
+    Page(Page),
+}
+
+/// A page that explains this API, or a part of one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Page {
+    /// `/docs`
+    Docs,
+    /// `/docs/style.css`
+    Style,
+    /// `/docs/form.js`
+    Script,
+    /// `/openapi.json`
+    OpenApi,
+    /// `/problems/`
+    Problems,
+    /// `/problems/{slug}`
+    Problem(Kind),
 }
 
 /// Which routes a listener has.
@@ -68,26 +90,42 @@ impl Route<'_> {
             Self::Health => 2,
             Self::Ready => 3,
             Self::Metrics => 4,
+            Self::Home => 5,
+            Self::Page(page) => match page {
+                Page::Docs => 6,
+                Page::Style => 7,
+                Page::Script => 8,
+                Page::OpenApi => 9,
+                Page::Problems => 10,
+                Page::Problem(_) => 11,
+            },
         }
     }
 
-    /// Whether it stands beside the operation: it tells how the server is, needs no key, and is answered even while
-    /// the server is full or about to stop.
+    /// Whether it stands beside the operation: it tells how the server is or what it does, needs no key, and is
+    /// answered even while the server is full or about to stop.
     pub fn is_beside(&self) -> bool {
         match self {
             Self::Active { .. } => false,
-            Self::Health | Self::Ready | Self::Metrics => true,
+            Self::Health | Self::Ready | Self::Metrics | Self::Home | Self::Page(_) => true,
         }
     }
 }
 
 /// What requests are counted by: the patterns of the routes, and first what stands for none.
-pub const NAMES: [&str; 5] = [
+pub const NAMES: [&str; 12] = [
     "none",
     "/internal/session/sessions/{user_id}/active",
     "/healthz",
     "/readyz",
     "/metrics",
+    "/",
+    "/docs",
+    "/docs/style.css",
+    "/docs/form.js",
+    "/openapi.json",
+    "/problems/",
+    "/problems/{slug}",
 ];
 
 /// The place of the operation in [`NAMES`].
@@ -121,13 +159,29 @@ pub fn route<'t>(
         (None, "/healthz") => Route::Health,
         (None, "/readyz") => Route::Ready,
         (None, "/metrics") => Route::Metrics,
-        _ => return Err(NoRoute::NotFound),
+        (None, "/") => Route::Home,
+        (None, path) => Route::Page(page(path).ok_or(NoRoute::NotFound)?),
     };
     match *method {
         _ if !surface.has(route) => Err(NoRoute::NotFound),
         Method::GET | Method::HEAD => Ok(route),
         _ => Err(NoRoute::MethodNotAllowed),
     }
+}
+
+fn page(path: &str) -> Option<Page> {
+    Some(match path {
+        "/docs" => Page::Docs,
+        "/docs/style.css" => Page::Style,
+        "/docs/form.js" => Page::Script,
+        "/openapi.json" => Page::OpenApi,
+        "/problems/" => Page::Problems,
+        _ => {
+            let slug = path.strip_prefix("/problems/")?;
+            let kind = Kind::ALL.iter().find(|kind| kind.entry().slug == slug)?;
+            Page::Problem(*kind)
+        }
+    })
 }
 
 /// A segment's percent-encoding is broken, or what it encodes is not UTF-8.
@@ -166,9 +220,18 @@ mod tests {
         assert_eq!(found("/healthz"), Ok(Route::Health));
         assert_eq!(found("/readyz"), Ok(Route::Ready));
         assert_eq!(found("/metrics"), Ok(Route::Metrics));
+        assert_eq!(found("/"), Ok(Route::Home));
+        assert_eq!(found("/docs"), Ok(Route::Page(Page::Docs)));
+        assert_eq!(found("/problems/"), Ok(Route::Page(Page::Problems)));
+        let unavailable = Page::Problem(Kind::Unavailable);
+        assert_eq!(found("/problems/unavailable"), Ok(Route::Page(unavailable)));
         for path in [
             "",
-            "/",
+            "/docs/",
+            "/problems",
+            "/problems/nonsense",
+            "/problems/unavailable/",
+            "/problems/%75navailable",
             "/healthz/",
             "//healthz",
             "/internal/session/sessions/u/active/",
@@ -218,6 +281,9 @@ mod tests {
             (Surface::Admin, operation),
             (Surface::Operation, Some("/healthz")),
             (Surface::Operation, Some("/metrics")),
+            (Surface::Operation, Some("/")),
+            (Surface::Operation, Some("/docs")),
+            (Surface::Operation, Some("/problems/not-found")),
         ] {
             assert_eq!(route(surface, &Method::GET, path), Err(NoRoute::NotFound));
             assert_eq!(route(surface, &Method::POST, path), Err(NoRoute::NotFound));

@@ -30,9 +30,10 @@ use tracing::Instrument;
 use super::auth::{Caller, Keyring};
 use super::framing::FrameLimits;
 use super::gate::{Gate, Pass};
-use super::handlers::{active::active, health, metrics};
+use super::handlers::{active::active, docs, health, metrics};
 use super::headers::X_REQUEST_ID;
 use super::live::Live;
+use super::pages::Pages;
 use super::problem::{Context, Kind, Problem};
 use super::router::{NoRoute, Route, Surface, route};
 use super::trace::{TraceContext, request_id};
@@ -77,7 +78,7 @@ pub struct Endpoint(pub(super) Arc<Local>);
 pub(super) struct Local {
     pub(super) shared: Arc<Shared>,
     pub(super) lane: Arc<Lane>,
-    surface: Surface,
+    pub(super) surface: Surface,
     /// Its number, by which its requests are counted.
     pub(super) worker: usize,
 }
@@ -88,6 +89,7 @@ pub(super) struct Shared {
     /// Read without a lock and without a count of readers that cores would share.
     pub(super) live: ArcSwap<Live>,
     pub(super) metrics: Metrics,
+    pub(super) pages: Pages,
     pub(super) reader: Reader,
     challenge: HeaderValue,
     pub(super) in_flight: Arc<Gate>,
@@ -155,8 +157,10 @@ impl Api {
         let in_flight = Arc::new(Gate::new(settings.max_in_flight, settings.workers));
         let live = Live::new(keyring, policies, settings.workers);
         let metrics = Metrics::new(settings.workers, Timestamp::now());
+        let pages = Pages::new(&settings);
         Ok(Self(Arc::new(Shared {
             settings,
+            pages,
             live: ArcSwap::from_pointee(live),
             metrics,
             reader,
@@ -300,8 +304,11 @@ impl Endpoint {
         );
 
         if request.method == Method::HEAD {
-            let length = response.body().size_hint().lower();
-            response.headers_mut().insert(CONTENT_LENGTH, length.into());
+            // A 304 would have to tell the length of what it leaves out (RFC 9110 section 8.6), and need not.
+            if response.status() != StatusCode::NOT_MODIFIED {
+                let length = response.body().size_hint().lower();
+                response.headers_mut().insert(CONTENT_LENGTH, length.into());
+            }
             *response.body_mut() = Full::default();
         }
         // The connection ends where a body would begin.
@@ -345,6 +352,8 @@ impl Endpoint {
                 let (api, live) = (Arc::clone(&self.0), Arc::clone(live));
                 Step::wait(async move { metrics::metrics(&api, &live, format).await })
             }
+            Route::Home => Step::Done(docs::home()),
+            Route::Page(page) => Step::Done(docs::page(&self.0, request, page)?),
         };
         Ok(match (step, in_flight) {
             (Step::Wait(work), Some(pass)) => {

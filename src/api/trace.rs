@@ -46,6 +46,13 @@ pub struct TraceContext {
 }
 
 impl TraceContext {
+    /// The one of the specification's own examples.
+    pub(super) const EXAMPLE: Self = Self {
+        trace: 0x0af7_6519_16cd_43dd_8448_eb21_1c80_319c,
+        span: 0xb7ad_6b71_6920_3331,
+        sampled: true,
+    };
+
     /// The caller's trace with a span of our own. A missing, repeated or invalid traceparent is no fault of the
     /// request: a new trace begins (W3C Trace Context section 3.2.2.5).
     pub fn of(headers: &HeaderMap) -> Self {

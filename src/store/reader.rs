@@ -61,7 +61,7 @@ pub(super) fn marks(cutoffs: &Cutoffs) -> [Option<i64>; 3] {
 }
 
 /// How long a reader of the pool waits for such a lock: less than the second within which `/readyz` names the cause.
-const LOCK_TIMEOUT: Duration = Duration::from_millis(900);
+const LOCK_TIMEOUT: Duration = Duration::from_millis(700);
 
 /// How long a file that was written over must have been left alone.
 const SETTLED: Duration = Duration::from_millis(500);

@@ -28,14 +28,16 @@ pub fn beside_callers(
                 }
             });
         }
-        // The callers stop even if the work panics.
-        struct Stop<'d>(&'d AtomicBool);
-        impl Drop for Stop<'_> {
-            fn drop(&mut self) {
-                self.0.store(true, Ordering::Relaxed);
-            }
-        }
         let _stop = Stop(&done);
         work();
     });
+}
+
+/// Tells callers when dropped that the work is done, even where it panics.
+pub struct Stop<'d>(pub &'d AtomicBool);
+
+impl Drop for Stop<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
 }

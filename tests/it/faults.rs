@@ -404,7 +404,8 @@ fn locked() {
     let truncate = "PRAGMA wal_checkpoint(TRUNCATE)";
     writer.query_row(truncate, [], |_| Ok(())).unwrap();
     fs::rename(other.database(), sandbox.database()).unwrap();
-    assert_eq!(red(&server), "database: file locked");
+    // A processor that is busy elsewhere may take the second until the bound.
+    wait_until("it says why", || red(&server) == "database: file locked");
     assert_eq!(server.count("t", "u").status, 500);
     drop(writer);
     answers_again(&server, 3);

@@ -298,11 +298,6 @@ fn health_and_readiness_need_no_key() {
         r#"{"status":"ready","checks":[{"name":"accepting","ok":true,"detail":"taking requests"},{"name":"database","ok":true,"detail":"answers"},{"name":"integrity","ok":true,"detail":"sound"},{"name":"fresh","ok":true,"detail":"off"}]}"#
     );
     assert_eq!(server.ask(&request("POST", "/healthz", &[])).status, 405);
-    assert_eq!(
-        server.ask(&request("GET", "/", &[])).status,
-        404,
-        "while there is nothing to redirect to"
-    );
 }
 
 #[test]

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 use std::time::Instant;
 
+use crate::callers::Stop;
 use crate::support::{KEY, Sandbox, Server, question, request, wait_until};
 
 const OLD: &str = "the-old-key-for-tests-of-32-chars";
@@ -53,18 +54,16 @@ fn beside_callers_with(server: &Server, key: &str, work: impl FnOnce()) -> u64 {
         for _ in 0..4 {
             scope.spawn(|| {
                 let mut connection = server.connect();
-                while !done.load(Ordering::Relaxed) {
+                // Once at least, however little time `work` leaves.
+                loop {
                     let response = connection.ask(&ask(key));
                     assert_eq!(response.status, 200, "{response:?}");
                     answers.fetch_add(1, Ordering::Relaxed);
+                    if done.load(Ordering::Relaxed) {
+                        break;
+                    }
                 }
             });
-        }
-        struct Stop<'d>(&'d AtomicBool);
-        impl Drop for Stop<'_> {
-            fn drop(&mut self) {
-                self.0.store(true, Ordering::Relaxed);
-            }
         }
         let _stop = Stop(&done);
         work();

@@ -1,5 +1,6 @@
 //! The operations, one a file.
 
 pub(super) mod active;
+pub(super) mod docs;
 pub(super) mod health;
 pub(super) mod metrics;

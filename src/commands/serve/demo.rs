@@ -93,6 +93,10 @@ fn greet(url: &str) -> anyhow::Result<()> {
         format!("curl -s {unix}{headers}{base}/internal/session/sessions/{user}/active")
     };
     let key = format!("X-API-Key: {KEY}");
+    let browser = match unix.as_str() {
+        "" => format!("The reference, with a form to ask by, is at {base}/docs.\n"),
+        _ => String::new(), // no browser reaches a unix socket
+    };
     let mut out = out();
     writeln!(
         out,
@@ -101,7 +105,7 @@ fn greet(url: &str) -> anyhow::Result<()> {
          # bob has none\n{}\n\n\
          # 400: which tenant?\n{}\n\n\
          # 401: an unknown key\n{}\n\n\
-         Ctrl-C stops it and removes the file.",
+         {browser}Ctrl-C stops it and removes the file.",
         curl("alice", &[&key, "X-Tenant-ID: acme"]),
         curl("bob", &[&key, "X-Tenant-ID: acme"]),
         curl("alice", &[&key]),

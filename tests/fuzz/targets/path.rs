@@ -8,7 +8,8 @@ use hyper::{HeaderMap, Method};
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use sessile::api::Surface;
 use sessile::api::params::Question;
-use sessile::api::router::{NoRoute, Route, decode_segment, route};
+use sessile::api::problem::Kind;
+use sessile::api::router::{NoRoute, Page, Route, decode_segment, route};
 use sessile::time::Timestamp;
 
 pub(crate) fn run(data: &[u8]) {
@@ -33,6 +34,19 @@ pub(crate) fn run(data: &[u8]) {
     check_encoded(text);
 }
 
+const SLUGS: [(&str, Kind); 10] = [
+    ("invalid-request", Kind::InvalidRequest),
+    ("invalid-api-key", Kind::InvalidApiKey),
+    ("tenant-not-allowed", Kind::TenantNotAllowed),
+    ("not-found", Kind::NotFound),
+    ("method-not-allowed", Kind::MethodNotAllowed),
+    ("uri-too-long", Kind::UriTooLong),
+    ("too-many-requests", Kind::TooManyRequests),
+    ("headers-too-large", Kind::HeadersTooLarge),
+    ("internal-error", Kind::InternalError),
+    ("unavailable", Kind::Unavailable),
+];
+
 /// The route by the segments of the path.
 pub(crate) fn expected<'t>(
     surface: Surface,
@@ -45,6 +59,16 @@ pub(crate) fn expected<'t>(
         ["", "healthz"] => Route::Health,
         ["", "readyz"] => Route::Ready,
         ["", "metrics"] => Route::Metrics,
+        ["", ""] => Route::Home,
+        ["", "docs"] => Route::Page(Page::Docs),
+        ["", "docs", "style.css"] => Route::Page(Page::Style),
+        ["", "docs", "form.js"] => Route::Page(Page::Script),
+        ["", "openapi.json"] => Route::Page(Page::OpenApi),
+        ["", "problems", ""] => Route::Page(Page::Problems),
+        ["", "problems", slug] => {
+            let kind = SLUGS.iter().find(|(known, _)| *known == slug);
+            Route::Page(Page::Problem(kind.ok_or(NoRoute::NotFound)?.1))
+        }
         _ => return Err(NoRoute::NotFound),
     };
     let is_operation = matches!(route, Route::Active { .. });
