@@ -174,10 +174,7 @@ impl Tally<'_> {
         let (mut key, mut is_over) = (Key::default(), false);
         let mut looked_at = 0;
         while let Some(row) = rows.next()? {
-            let (user, tenant) = (
-                row.get_ref(6)?.as_bytes()?,
-                row.get_ref(7)?.as_bytes()?,
-            );
+            let (user, tenant) = (row.get_ref(6)?.as_bytes()?, row.get_ref(7)?.as_bytes()?);
             if user != key.0 || tenant != key.1 {
                 if is_over {
                     self.last = key;
