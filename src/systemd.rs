@@ -139,6 +139,9 @@ impl Watchdog {
     /// Waits until every worker has answered once, says so with `status`, and then goes on asking for as long as
     /// systemd wants to hear of it.
     pub async fn run(mut self, status: &str) -> Infallible {
+        if std::env::var_os("NOTIFY_SOCKET").is_none() {
+            return std::future::pending().await; // nobody wants to hear of it
+        }
         self.ask(None).await;
         ready(status);
         let Some(limit) = sd_notify::watchdog_enabled() else {

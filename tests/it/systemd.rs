@@ -1,6 +1,7 @@
 //! What systemd hands over and is told, without systemd: sockets, readiness, reloads and the watchdog.
 
 use std::fs;
+use std::io;
 use std::net::TcpListener;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::net::{UnixDatagram, UnixListener, UnixStream};
@@ -40,7 +41,13 @@ impl Manager {
 
     fn receive(&self) -> String {
         let mut bytes = [0; 4096];
-        let length = self.socket.recv(&mut bytes).unwrap();
+        // A process that is stopped and goes on has its waits interrupted.
+        let length = loop {
+            match self.socket.recv(&mut bytes) {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                received => break received.unwrap(),
+            }
+        };
         String::from_utf8(bytes[..length].to_vec()).unwrap()
     }
 
