@@ -204,19 +204,28 @@ fn serve(
         let reloads = hangup
             .zip(flags)
             .map(|(hangup, flags)| reload::on_hangup(hangup, config, flags, &api, tls));
-        serve_all(
-            &api,
+        let (stop, stopping) = watch::channel(false);
+        let served = server::serve(
             [listeners, admin_listeners].into_iter().flatten().collect(),
             services,
             companions,
-            signals,
-            OptionFuture::from(reloads),
-            watchdog.run(&status),
+            stopping,
             &limits,
-            drain_delay,
+            &api.metrics().connections,
+        );
+        let beside = async {
+            tokio::select! {
+                Some(never) = OptionFuture::from(reloads) => match never {},
+                never = watchdog.run(&status) => never,
+            }
+        };
+        let ending = Ending {
+            stop,
+            delay: drain_delay,
+            drain_timeout: limits.drain_timeout,
             succeeded,
-        )
-        .await?;
+        };
+        until_stopped(&api, served, beside, signals, ending).await?;
         Ok(Done::Yes)
     });
     runtime.shutdown_background();
@@ -255,20 +264,25 @@ fn status(listeners: &[Listener], admin_listeners: &[Listener]) -> String {
     format!("answering at {}", urls.join(", "))
 }
 
-/// Serves every listener, with reloads, until the first signal to stop. For `delay` longer it answers as before, while
-/// `/readyz` sends callers elsewhere; then it drains until all is done, time is up, or a second signal. Where
-/// `succeeded` by another process, it turns nobody away meanwhile.
-async fn serve_all(
-    api: &Api,
-    listeners: Vec<Listener>,
-    services: Vec<Vec<impl Answers>>,
-    companions: Vec<impl Future<Output = ()> + Send + 'static>,
-    [mut terminate, mut interrupt]: [Signal; 2],
-    reloads: impl Future<Output = Option<Infallible>>,
-    watchdog: impl Future<Output = Infallible>,
-    limits: &Limits,
+/// How the end of a server goes.
+struct Ending {
+    /// Tells the listeners and connections.
+    stop: watch::Sender<bool>,
+    /// For how long requests are answered as before, while `/readyz` sends callers elsewhere.
     delay: Duration,
+    drain_timeout: Duration,
+    /// Whether another process goes on to listen at the same sockets: then nobody is turned away.
     succeeded: bool,
+}
+
+/// Lets the server serve, and what goes on `beside` it, until the first signal to stop; then ends it: all requests done,
+/// time up, or a second signal.
+async fn until_stopped(
+    api: &Api,
+    served: impl Future<Output = io::Result<bool>>,
+    beside: impl Future<Output = Infallible>,
+    [mut terminate, mut interrupt]: [Signal; 2],
+    ending: Ending,
 ) -> io::Result<()> {
     let mut signalled = async || {
         tokio::select! {
@@ -276,33 +290,24 @@ async fn serve_all(
             _ = interrupt.recv() => "SIGINT",
         }
     };
-    let (stop, stopping) = watch::channel(false);
-    let mut served = pin!(server::serve(
-        listeners,
-        services,
-        companions,
-        stopping,
-        limits,
-        &api.metrics().connections
-    ));
+    let mut served = pin!(served);
     let signal = tokio::select! {
         signal = signalled() => signal,
         served = &mut served => return served.map(|_| ()), // the workers could not be started
-        Some(never) = reloads => match never {},
-        never = watchdog => match never {},
+        never = beside => match never {},
     };
     tracing::info!(signal, "stopping; requests under way are finished");
     systemd::stopping("stopping; requests under way are finished");
     api.leave();
     let drained = async {
         tokio::select! {
-            () = sleep(delay) => {}
+            () = sleep(ending.delay) => {}
             served = &mut served => return served, // never: nobody has told it to stop
         }
-        if !succeeded {
+        if !ending.succeeded {
             api.drain();
         }
-        stop.send_replace(true);
+        ending.stop.send_replace(true);
         served.await
     };
     tokio::select! {
@@ -310,7 +315,7 @@ async fn serve_all(
             true => tracing::info!("stopped"),
             false => tracing::warn!(
                 "stopped; connections were still open after {:?}, server.drain_timeout",
-                limits.drain_timeout
+                ending.drain_timeout
             ),
         },
         signal = signalled() => tracing::warn!(signal, "stopped at once, by a second signal"),
