@@ -278,7 +278,7 @@ fn a_restart_refuses_nobody_where_the_socket_is_handed_over() {
                     let stream = std::net::TcpStream::connect(address).unwrap();
                     stream.set_read_timeout(Some(PATIENCE)).unwrap();
                     // Most callers have connected before they know what to ask.
-                    thread::sleep(Duration::from_micros(200));
+                    thread::sleep(Duration::from_millis(3));
                     assert_eq!(Connection::over(stream).ask(&request).status, 200);
                     answers.fetch_add(1, Ordering::Relaxed);
                 }
