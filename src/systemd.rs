@@ -197,3 +197,29 @@ impl Pulse {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::future::{pending, ready};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_check_that_does_not_end_is_no_answer() {
+        let bound = Duration::from_millis(50);
+        for sound in [true, false] {
+            let (mut watchdog, mut pulses) = Watchdog::new(2);
+            tokio::spawn(pulses.remove(1).run(|| ready(())));
+            let check = move || async move {
+                if !sound {
+                    pending::<()>().await;
+                }
+            };
+            tokio::spawn(pulses.remove(0).run(check));
+            for _ in 0..2 {
+                let asked = timeout(bound, watchdog.ask(None)).await;
+                assert_eq!(asked.is_ok(), sound);
+            }
+        }
+    }
+}
