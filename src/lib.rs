@@ -9,7 +9,7 @@
 //! - [`config`]: defaults, file, environment and flags, merged and then parsed into one final type.
 //! - [`telemetry`]: where log lines go.
 //! - [`systemd`]: what systemd hands to a service, and wants to hear from it.
-//! - [`server`]: listeners, connections, drain. Knows no session.
+//! - [`server`]: listeners, TLS, connections, drain. Knows no session.
 //! - [`api`]: one request to one response. Knows no socket, and meets `server` at hyper's `Service`.
 //! - [`exchange`]: the shapes that sessions come in from elsewhere and go out in.
 //! - [`store`]: the SQLite file. Knows no HTTP, and meets `api` at one handle, [`store::Reader`].

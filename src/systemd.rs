@@ -40,11 +40,12 @@ const ALLOWED: &str =
     "TCP and unix stream sockets that listen (ListenStream=, with Accept=no, of a socket unit)";
 
 impl SocketError {
-    /// In development mode, one that other machines can reach.
+    /// One that other machines can reach, and may not.
     pub fn abroad(url: &str) -> Self {
         Self {
             found: format!("found {url}"),
-            allowed: "in development mode loopback addresses and unix sockets",
+            allowed: "loopback addresses and unix sockets; outside of development mode others with TLS \
+                      (server.tls), or with server.allow_plain = true",
         }
     }
 }

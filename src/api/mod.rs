@@ -24,6 +24,7 @@ pub mod router;
 mod service;
 pub mod trace;
 
+pub use framing::FrameLimits;
 pub use handlers::active::ActiveSessionStatus;
 pub use router::Surface;
 pub use service::{Api, Endpoint, Settings};

@@ -116,7 +116,7 @@ impl Kind {
                 i18n_key: "error.headers_too_large",
                 code: 30104310,
                 title: "Request Header Fields Too Large",
-                detail: "The request has more than {limit} header fields.",
+                detail: "The request has more than {limit} header fields, or more than {bytes} bytes of them.",
             },
             Self::InternalError => Entry {
                 status: StatusCode::INTERNAL_SERVER_ERROR,

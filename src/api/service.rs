@@ -27,6 +27,7 @@ use hyper::http::request::Parts;
 use hyper::{Method, Request, Response, StatusCode};
 
 use super::auth::{Caller, Keyring};
+use super::framing::FrameLimits;
 use super::gate::{Gate, Pass};
 use super::handlers::{active::active, health, metrics};
 use super::headers::X_REQUEST_ID;
@@ -37,6 +38,7 @@ use super::trace::{TraceContext, request_id};
 use super::{framing, router};
 use crate::metrics::Metrics;
 use crate::session::Policies;
+use crate::store::integrity::Report;
 use crate::store::{Lane, Reader};
 use crate::time::Timestamp;
 
@@ -56,6 +58,8 @@ pub struct Settings {
     pub problems_base_url: String,
     /// How many requests may be under way at once.
     pub max_in_flight: usize,
+    /// How large a request may be.
+    pub frame: FrameLimits,
     /// How many workers there are.
     pub workers: usize,
 }
@@ -85,6 +89,8 @@ pub(super) struct Shared {
     reader: Reader,
     challenge: HeaderValue,
     in_flight: Arc<Gate>,
+    /// Whether callers are to go elsewhere, and whether they are turned away.
+    leaving: AtomicBool,
     draining: AtomicBool,
 }
 
@@ -148,6 +154,7 @@ impl Api {
             reader,
             challenge,
             in_flight,
+            leaving: AtomicBool::new(false),
             draining: AtomicBool::new(false),
         })))
     }
@@ -184,8 +191,14 @@ impl Api {
         &self.0.metrics
     }
 
+    /// From now on `/readyz` says that the server is about to stop; questions are answered as before.
+    pub fn leave(&self) {
+        self.0.leaving.store(true, Ordering::Relaxed);
+    }
+
     /// From now on every question is answered 503: the server is about to stop.
     pub fn drain(&self) {
+        self.leave();
         self.0.draining.store(true, Ordering::Relaxed);
     }
 }
@@ -294,7 +307,7 @@ impl Endpoint {
         } else {
             Some(self.0.shared.enter(self.0.worker)?)
         };
-        framing::check(request)?;
+        framing::check(request, &self.0.shared.settings.frame)?;
         let step = match route? {
             Route::Active { user_id } => active(&self.0, live, asked, user_id, seen)?,
             Route::Health => Step::Done(health::healthz()),
@@ -332,13 +345,19 @@ impl Endpoint {
 }
 
 impl Shared {
-    pub(super) fn is_draining(&self) -> bool {
-        self.draining.load(Ordering::Relaxed)
+    /// Whether callers are to go elsewhere.
+    pub(super) fn is_leaving(&self) -> bool {
+        self.leaving.load(Ordering::Relaxed)
+    }
+
+    /// What is known of the whole data file.
+    pub(super) fn integrity(&self) -> Report {
+        self.reader.integrity()
     }
 
     /// A place among the requests under way, or a 503.
     fn enter(&self, worker: usize) -> Result<Pass<&Gate>, Problem> {
-        if self.is_draining() {
+        if self.draining.load(Ordering::Relaxed) {
             return Err(Problem::unavailable(RETRY_AFTER, "the server is stopping"));
         }
         self.in_flight.enter(worker).ok_or_else(|| {

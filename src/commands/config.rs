@@ -45,8 +45,9 @@ pub(super) fn run(args: &ShowConfig) -> anyhow::Result<Done> {
         keys: &keys,
     };
     say(&args.output, &effective, |out| words(out, &config, &keys))?;
-    // What is wrong with the keys is said after the rest was shown.
+    // What is wrong with the files of keys and of TLS is said after the rest was shown.
     config.keyring()?;
+    config.tls()?;
     if keys.is_empty() {
         warn(
             "no API key is configured, so `sessile serve` would not start; `sessile key new NAME` makes one",

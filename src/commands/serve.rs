@@ -1,32 +1,38 @@
 //! `sessile serve`: the rooms wired together, from the configuration to the last closed connection.
 
 mod demo;
+mod listening;
 mod reload;
 
 use std::convert::Infallible;
-use std::io::{self, Write};
+use std::io;
 use std::pin::pin;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
 use futures_util::future::OptionFuture;
 use hyper::service::service_fn;
+use rustix::process::{DumpableBehavior, set_dumpable_behavior};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
+use tokio::time::sleep;
 
-use super::{Done, out};
+use super::Done;
 use crate::api::auth::Keyring;
 use crate::api::{Api, Endpoint, Settings, Surface};
 use crate::cli;
-use crate::config::{Config, Fault, Faults, Flags, Mode, Origin};
-use crate::server::{self, Address, Answers, BindError, Inherited, Listener, workers};
-use crate::store::Reader;
-use crate::systemd::{self, SocketError, Sockets, Watchdog};
+use crate::config::{Config, Fault, Faults, Flags, Mode, Origin, tls_weaknesses};
+use crate::server::{self, Answers, Door, Limits, Listener, Tls, workers};
+use crate::store::{Reader, integrity};
+use crate::systemd::{self, Sockets, Watchdog};
 use crate::telemetry;
 use crate::time::{Span, Timestamp};
 
-/// How long requests under way may take to finish after a signal.
-const DRAIN: Duration = Duration::from_secs(10);
+/// How many files a connection to the data file holds open, and how many this process does beside all connections:
+/// its own ends of events, logs and listeners, with room to spare.
+const FILES_A_READER: usize = 3;
+const FILES_BESIDE: usize = 64;
 
 /// How long before its end a key's end is told.
 const SOON: Span = Span::from_days(14);
@@ -39,6 +45,9 @@ pub(super) fn run(args: &cli::Serve) -> anyhow::Result<Done> {
     let config = Config::load(&flags)?;
     let sockets = Sockets::take()?;
     telemetry::init(config.log.level, config.log.format).context("can't start logging")?;
+    if config.mode == Mode::Production {
+        keep_memory_private();
+    }
     let keyring = keys(&config)?;
     serve(config, keyring, Some(flags), sockets, |_| Ok(()))
 }
@@ -72,6 +81,12 @@ fn tell_ends(keyring: &Keyring, now: Timestamp) {
     }
 }
 
+fn tell_weaknesses(tls: Option<&Tls>, now: Timestamp) {
+    for weakness in tls.iter().flat_map(|tls| tls_weaknesses(tls, now)) {
+        tracing::warn!(config.key = weakness.key, "{}", weakness.found);
+    }
+}
+
 fn flags(args: &cli::Serve) -> Flags {
     Flags {
         config: args.common.config.clone(),
@@ -80,6 +95,15 @@ fn flags(args: &cli::Serve) -> Flags {
         mode: args.mode.clone(),
         log_level: args.log_level.clone(),
         log_format: args.log_format.clone(),
+    }
+}
+
+/// Keeps the keys, and what callers send, out of core dumps, and this process' memory and environment from other
+/// processes of its user. `RLIMIT_CORE` would not do: the kernel hands a dump to a program such as systemd-coredump
+/// whatever that limit is (core(5)). In development mode debuggers still work; in production they take root.
+fn keep_memory_private() {
+    if let Err(error) = set_dumpable_behavior(DumpableBehavior::NotDumpable) {
+        tracing::warn!(%error, "a crash could write the API keys to a core dump");
     }
 }
 
@@ -92,7 +116,10 @@ fn serve(
     sockets: Sockets,
     greet: impl FnOnce(&str) -> anyhow::Result<()>,
 ) -> anyhow::Result<Done> {
-    tell_ends(&keyring, Timestamp::now());
+    let now = Timestamp::now();
+    tell_ends(&keyring, now);
+    let tls = config.tls()?.map(Arc::new);
+    tell_weaknesses(tls.as_deref(), now);
     let reader = Reader::open(&config.database.path, config.database.reading)?;
     let settings = Settings {
         development: config.mode == Mode::Development,
@@ -100,9 +127,14 @@ fn serve(
         service: config.service_name.clone(),
         problems_base_url: config.problems_base_url.clone(),
         max_in_flight: config.server.max_in_flight,
+        frame: config.server.frame,
         workers: workers(),
     };
-    let api = Api::new(settings, keyring, config.policies.clone(), reader)?;
+    let api = Api::new(settings, keyring, config.policies.clone(), reader.clone())?;
+    let limits = fit(
+        config.server.limits.clone(),
+        config.database.reading.pool_size,
+    );
 
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -117,13 +149,23 @@ fn serve(
             .then(|| signal(SignalKind::hangup()))
             .transpose()?;
         // Whoever listens for us goes on to: callers that we take no more are not refused, but wait for who comes next.
-        let succeeded = !sockets.operation.is_empty();
-        let listeners = listen(sockets.operation, &config.server.listen, config.mode).await?;
-        let admin_listeners =
-            listen(sockets.admin, &config.server.admin_listen, config.mode).await?;
-        announce("listening on", &listeners)?;
-        announce("admin listening on", &admin_listeners)?;
+        let leave = sockets
+            .operation
+            .is_empty()
+            .then_some(config.server.drain_delay);
+        let door = Door {
+            tls: tls.clone(),
+            unix: config.server.listening.unix.clone(),
+        };
+        let (listeners, admin_listeners) =
+            listening::open(&config.server.listening, sockets, &door).await?;
+        listening::announce("listening on", &listeners)?;
+        listening::announce("admin listening on", &admin_listeners)?;
         greet(&listeners.first().map(Listener::url).unwrap_or_default())?;
+        let interval = config.database.integrity_check_interval;
+        let _checks = interval
+            .map(|interval| integrity::Watch::start(&reader, interval))
+            .transpose()?;
 
         let surface = if admin_listeners.is_empty() {
             Surface::All
@@ -154,73 +196,41 @@ fn serve(
             .map(|worker| worker.into_iter().map(service).collect())
             .collect();
         let status = status(&listeners, &admin_listeners);
+        let (stop, stopping) = watch::channel(false);
+        let all = [listeners, admin_listeners].into_iter().flatten().collect();
+        let served = server::serve(all, services, companions, stopping, &limits);
         let reloads = hangup
             .zip(flags)
-            .map(|(hangup, flags)| reload::on_hangup(hangup, config, flags, &api));
-        serve_all(
-            &api,
-            [listeners, admin_listeners].into_iter().flatten().collect(),
-            services,
-            companions,
-            signals,
-            OptionFuture::from(reloads),
-            watchdog.run(&status),
-            succeeded,
-        )
-        .await?;
+            .map(|(hangup, flags)| reload::on_hangup(hangup, config, flags, &api, tls));
+        let beside = async { tokio::join!(OptionFuture::from(reloads), watchdog.run(&status)).1 };
+        let drain_timeout = limits.drain_timeout;
+        serve_all(&api, served, stop, signals, beside, leave, drain_timeout).await?;
         Ok(Done::Yes)
     });
     runtime.shutdown_background();
     done
 }
 
+/// The limits, with as many connections as the limit of open files has room for.
+fn fit(limits: Limits, readers: u32) -> Limits {
+    let others = FILES_BESIDE + FILES_A_READER * readers as usize + (server::AHEAD + 4) * workers();
+    let connections = server::allow_descriptors(limits.connections, others);
+    if connections < limits.connections {
+        tracing::warn!(
+            "the hard limit of open files (RLIMIT_NOFILE) has room for {connections} connections, and no more are \
+             held, though server.max_connections is {}; raise it to {} (LimitNOFILE= of a systemd unit)",
+            limits.connections,
+            limits.connections + others
+        );
+    }
+    Limits {
+        connections,
+        ..limits
+    }
+}
+
 fn service(endpoint: Endpoint) -> impl Answers {
     service_fn(move |request| endpoint.respond(request))
-}
-
-/// The sockets that were handed over, or, without such, those that the configuration names.
-async fn listen(
-    sockets: Vec<Inherited>,
-    addresses: &[Address],
-    mode: Mode,
-) -> anyhow::Result<Vec<Listener>> {
-    if sockets.is_empty() {
-        return Ok(bind_all(addresses).await?);
-    }
-    let listeners: Vec<Listener> = sockets
-        .into_iter()
-        .map(Listener::adopt)
-        .collect::<io::Result<_>>()?;
-    let abroad = listeners
-        .iter()
-        .find(|listener| listener.abroad().is_some());
-    match abroad {
-        Some(listener) if mode == Mode::Development => {
-            Err(SocketError::abroad(&listener.url()).into())
-        }
-        _ => Ok(listeners),
-    }
-}
-
-async fn bind_all(addresses: &[Address]) -> Result<Vec<Listener>, BindError> {
-    let mut listeners = Vec::new();
-    for address in addresses {
-        listeners.push(address.bind().await?);
-    }
-    Ok(listeners)
-}
-
-/// The ready line: whoever started us may read the port from it.
-fn announce(what: &str, listeners: &[Listener]) -> anyhow::Result<()> {
-    if !listeners.is_empty() {
-        let urls: Vec<String> = listeners.iter().map(Listener::url).collect();
-        let urls = urls.join(", ");
-        tracing::info!(server.url = urls, "{what} {urls}");
-        let mut out = out();
-        writeln!(out, "{what} {urls}")?;
-        out.flush()?;
-    }
-    Ok(())
 }
 
 /// What `systemctl status` says.
@@ -233,16 +243,17 @@ fn status(listeners: &[Listener], admin_listeners: &[Listener]) -> String {
     format!("answering at {}", urls.join(", "))
 }
 
-/// Serves every listener, with reloads, until the first signal to stop, then drains until all is done, time is up, or a second signal.
+/// Serves, with what is to be done beside, until the first signal to stop. Where callers have to go elsewhere, it
+/// answers as before for a while, `leave`, and `/readyz` sends them; then it drains until all is done, time is up, or a
+/// second signal.
 async fn serve_all(
     api: &Api,
-    listeners: Vec<Listener>,
-    services: Vec<Vec<impl Answers>>,
-    companions: Vec<impl Future<Output = ()> + Send + 'static>,
+    served: impl Future<Output = io::Result<bool>>,
+    stop: watch::Sender<bool>,
     [mut terminate, mut interrupt]: [Signal; 2],
-    reloads: impl Future<Output = Option<Infallible>>,
-    watchdog: impl Future<Output = Infallible>,
-    succeeded: bool,
+    beside: impl Future<Output = Infallible>,
+    leave: Option<Duration>,
+    drain_timeout: Duration,
 ) -> io::Result<()> {
     let mut signalled = async || {
         tokio::select! {
@@ -250,26 +261,33 @@ async fn serve_all(
             _ = interrupt.recv() => "SIGINT",
         }
     };
-    let (stop, stopping) = watch::channel(false);
-    let mut served = pin!(server::serve(
-        listeners, services, companions, stopping, DRAIN
-    ));
+    let mut served = pin!(served);
     let signal = tokio::select! {
         signal = signalled() => signal,
         served = &mut served => return served.map(|_| ()), // the workers could not be started
-        Some(never) = reloads => match never {},
-        never = watchdog => match never {},
+        never = beside => match never {},
     };
     tracing::info!(signal, "stopping; requests under way are finished");
     systemd::stopping("stopping; requests under way are finished");
-    if !succeeded {
-        api.drain();
-    }
-    stop.send_replace(true);
+    let drained = async {
+        if let Some(delay) = leave {
+            api.leave();
+            tokio::select! {
+                () = sleep(delay) => {}
+                served = &mut served => return served, // never: nobody has told it to stop
+            }
+            api.drain();
+        }
+        stop.send_replace(true);
+        served.await
+    };
     tokio::select! {
-        all_closed = served => match all_closed? {
+        all_closed = drained => match all_closed? {
             true => tracing::info!("stopped"),
-            false => tracing::warn!("stopped; connections were still open after {} s", DRAIN.as_secs()),
+            false => tracing::warn!(
+                "stopped; connections were still open after {:?}, server.drain_timeout",
+                drain_timeout
+            ),
         },
         signal = signalled() => tracing::warn!(signal, "stopped at once, by a second signal"),
     }

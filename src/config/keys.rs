@@ -4,7 +4,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::fs::File;
-use std::io::{self, ErrorKind, Read};
+use std::io::{self, Read};
 use std::num::NonZeroU32;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use zeroize::Zeroizing;
 
 use super::raw::{Fault, Found, Key, Origin, Table, Walk};
-use super::{Config, Faults, Mode};
+use super::{Config, Faults, Mode, credentials};
 use crate::api::auth::{ApiKey, Digest, Keyring};
 use crate::session::TenantId;
 use crate::time::Timestamp;
@@ -282,7 +282,7 @@ pub(super) fn weaknesses(config: &Config) -> Vec<Weakness> {
                 *guessable
             }
             Secret::InFile(path) => {
-                let path = locate(path);
+                let path = credentials::locate(path);
                 if is_readable_by_all(&path) {
                     let found = format!("everybody may read its file {}", path.display());
                     add(name, found, Some(&path));
@@ -314,8 +314,8 @@ fn is_readable_by_all(path: &Path) -> bool {
 
 /// The digest of the key in a file, without the one newline that may end it.
 fn read(path: &Path, mode: Mode) -> Result<Digest, String> {
-    let place = locate(path);
-    let text = contents(&place).map_err(|why| match credentials() {
+    let place = credentials::locate(path);
+    let text = contents(&place).map_err(|why| match credentials::folder() {
         Some(folder) if path.is_relative() && place == path => {
             format!("{why}; nor is there a credential of that name in {folder:?}")
         }
@@ -324,26 +324,6 @@ fn read(path: &Path, mode: Mode) -> Result<Digest, String> {
     let key = text.strip_suffix(b"\n").unwrap_or(&text);
     check(key, mode).map_err(|complaint| format!("{place:?}: {complaint}"))?;
     Ok(Digest::of(key))
-}
-
-/// Where systemd puts a service's credentials (systemd.exec(5), `LoadCredential=`).
-fn credentials() -> Option<PathBuf> {
-    std::env::var_os("CREDENTIALS_DIRECTORY").map(PathBuf::from)
-}
-
-/// The file that `key_file` names: of a relative path the credential, where there is one, else from the working
-/// directory.
-fn locate(path: &Path) -> PathBuf {
-    let is_none = |credential: &Path| {
-        let found = std::fs::symlink_metadata(credential);
-        found.is_err_and(|error| {
-            matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory)
-        })
-    };
-    match credentials().map(|folder| folder.join(path)) {
-        Some(credential) if path.is_relative() && !is_none(&credential) => credential,
-        _ => path.to_owned(),
-    }
 }
 
 /// What a key file holds, wiped when it is dropped. A pipe without a writer must hold nobody up, nor a device without

@@ -2,17 +2,24 @@
 //! once into [`Config`]. Nothing is checked again after that.
 //!
 //! Every fault is reported, not only the first, each with its source, its key, what was found and what is
-//! allowed. `raw` is the walk that makes this possible; `keys` is the part that deals with secrets.
+//! allowed. `raw` is the walk that makes this possible; `keys` is the part that deals with secrets, `listening` the one
+//! that says who may come in and how, `limits` that with what callers may take; `values` keeps from figment's parser
+//! what it falls over.
 
+mod credentials;
 mod keys;
+mod limits;
+mod listening;
 mod raw;
+mod values;
 mod variables;
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::fmt;
 use std::fs::Metadata;
 use std::io::{self, ErrorKind};
 use std::path::PathBuf;
+use std::time::Duration;
 
 use figment::Figment;
 use figment::providers::{Env, Format, Toml};
@@ -21,10 +28,12 @@ use hyper::header::HeaderName;
 use thiserror::Error;
 
 pub use keys::{KEY_NAME_ALLOWED, KeySpec, Weakness, is_key_name};
+pub use listening::{Listening, tls_weaknesses};
 pub use raw::{Fault, Origin, Setting, Shown};
 
+use crate::api::FrameLimits;
 use crate::api::auth::Keyring;
-use crate::server::{Address, workers};
+use crate::server::{self, workers};
 use crate::session::{Leeway, PRESETS, Policies, Policy, TenantId};
 use crate::store::{Options, Snapshot};
 use crate::telemetry::{self, Level};
@@ -63,16 +72,20 @@ pub enum Mode {
 
 #[derive(Debug)]
 pub struct Server {
-    pub listen: Vec<Address>,
-    /// Empty where the pages for operators stand beside the operation.
-    pub admin_listen: Vec<Address>,
+    pub listening: Listening,
     pub max_in_flight: usize,
+    pub limits: server::Limits,
+    pub frame: FrameLimits,
+    /// How long questions are still answered after a signal, while `/readyz` sends callers elsewhere.
+    pub drain_delay: Duration,
 }
 
 #[derive(Debug)]
 pub struct Database {
     pub path: PathBuf,
     pub reading: Options,
+    /// How often the file is checked in the background; `None` for never.
+    pub integrity_check_interval: Option<Duration>,
 }
 
 #[derive(Debug)]
@@ -117,13 +130,15 @@ impl fmt::Display for Faults {
 }
 
 const MODE: Key = Key::new("mode", "\"production\" or \"development\"");
-const LISTEN: Key = Key::new("server.listen", ADDRESSES);
-const ADMIN_LISTEN: Key = Key::new("server.admin_listen", ADDRESSES);
-const ADDRESSES: &str = "\"host:port\" or \"unix:/path\", or a list of such without repetition";
 const MAX_IN_FLIGHT: Key = Key::new("server.max_in_flight", "a whole number from 1 to 1000000");
 const DATABASE_PATH: Key = Key::new("database.path", "the path of a file");
+const DRAIN_DELAY: Key = Key::new("server.drain_delay", "a span from \"0s\" to \"60s\"");
 const POOL_SIZE: Key = Key::new("database.pool_size", "a whole number from 1 to 1024");
 const SNAPSHOT: Key = Key::new("database.snapshot", "\"held\" or \"per-query\"");
+const INTEGRITY_CHECK_INTERVAL: Key = Key::new(
+    "database.integrity_check_interval",
+    "\"off\", or a span from \"1s\" to \"366d\"",
+);
 const AUTH_HEADER: Key = Key::new(
     "auth.header",
     "the name of a header field that this server does not use for anything else",
@@ -201,6 +216,10 @@ impl Config {
         file: Result<Option<PathBuf>, Fault>,
         mode: Option<Mode>,
     ) -> Result<Self, Faults> {
+        let faults = values::faults(std::env::vars_os());
+        if !faults.is_empty() {
+            return Err(Faults(faults));
+        }
         let file = file.map_err(|fault| Faults(vec![fault]))?;
         let mut figment = Figment::from(Toml::string(&defaults()));
         if let Some(file) = &file {
@@ -253,29 +272,15 @@ impl Config {
             _ => None,
         });
         let mode = mode.or(said);
-        let listen = walk.take(root, &LISTEN, addresses);
-        let admin_listen = walk
-            .take(root, &ADMIN_LISTEN, addresses)
-            .unwrap_or_default();
-        for (key, addresses) in [
-            (&LISTEN, listen.as_deref()),
-            (&ADMIN_LISTEN, Some(admin_listen.as_slice())),
-        ] {
-            let abroad = addresses
-                .unwrap_or_default()
-                .iter()
-                .find(|address| !address.is_local());
-            if let (Some(abroad), Some(Mode::Development)) = (abroad, mode) {
-                let complaint = format!(
-                    "found \"{abroad}\"; allowed in development mode: loopback addresses and unix sockets"
-                );
-                walk.fault(root, key.name, complaint);
-            }
-        }
+        let listening = listening::take(walk, root, mode);
         let max_in_flight = walk.take(root, &MAX_IN_FLIGHT, |found| {
             found
                 .integer()
                 .filter(|count| (1..=1_000_000).contains(count))
+        });
+        let limits = limits::take(walk, root);
+        let drain_delay = walk.take(root, &DRAIN_DELAY, |found| {
+            span(found.text()?, Duration::ZERO, Duration::from_secs(60))
         });
         let path = walk.take(root, &DATABASE_PATH, |found| {
             found
@@ -290,6 +295,17 @@ impl Config {
             "held" => Some(Snapshot::Held),
             "per-query" => Some(Snapshot::PerQuery),
             _ => None,
+        });
+        let integrity_check_interval = walk.take(root, &INTEGRITY_CHECK_INTERVAL, |found| {
+            match found.text()? {
+                "off" => Some(None),
+                text => span(
+                    text,
+                    Duration::from_secs(1),
+                    Duration::from_secs(366 * 86_400),
+                )
+                .map(Some),
+            }
         });
         let header = walk.take(root, &AUTH_HEADER, |found| {
             let name = HeaderName::try_from(found.text()?).ok()?;
@@ -326,12 +342,15 @@ impl Config {
             "journald" => Some(telemetry::Format::Journald),
             _ => None,
         });
+        let (limits, frame) = limits?;
         Some(Self {
             mode: mode?,
             server: Server {
-                listen: listen?,
-                admin_listen,
+                listening: listening?,
                 max_in_flight: max_in_flight?,
+                limits,
+                frame,
+                drain_delay: drain_delay?,
             },
             database: Database {
                 path: path?,
@@ -339,6 +358,7 @@ impl Config {
                     pool_size: pool_size?,
                     snapshot: snapshot?,
                 },
+                integrity_check_interval: integrity_check_interval?,
             },
             auth: Auth {
                 header: header?,
@@ -378,8 +398,20 @@ fn defaults() -> String {
     format!(
         r#"
         mode = "production"
-        server = {{ listen = "127.0.0.1:11004", max_in_flight = 1024 }}
-        database = {{ path = "sessile.db", pool_size = {pool_size}, snapshot = "held" }}
+        server.listen = "127.0.0.1:11004"
+        server.allow_plain = false
+        server.unix_mode = "0660"
+        server.max_in_flight = 1024
+        server.max_connections = 10000
+        server.header_timeout = "10s"
+        server.idle_timeout = "2m"
+        server.write_timeout = "30s"
+        server.drain_timeout = "10s"
+        server.drain_delay = "0s"
+        server.max_target_bytes = 6144
+        server.max_header_fields = 64
+        server.max_header_bytes = 16384
+        database = {{ path = "sessile.db", pool_size = {pool_size}, snapshot = "held", integrity_check_interval = "1h" }}
         auth = {{ header = "X-API-Key" }}
         sessions = {{ leeway = "0s" }}
         problems = {{ base_url = "/problems/" }}
@@ -442,7 +474,7 @@ fn merge_flags(figment: Figment, flags: &Flags) -> Figment {
     });
     let text = |value: &Option<String>| value.as_deref().map(Value::from);
     [
-        (LISTEN.name, listen),
+        (listening::LISTEN.name, listen),
         (DATABASE_PATH.name, text(&flags.database)),
         (MODE.name, text(&flags.mode)),
         (LOG_LEVEL.name, text(&flags.log_level)),
@@ -453,15 +485,11 @@ fn merge_flags(figment: Figment, flags: &Flags) -> Figment {
     .fold(figment, Figment::merge)
 }
 
-fn addresses(found: &raw::Found<'_>) -> Option<Vec<Address>> {
-    let texts = found.texts().or_else(|| Some(vec![found.text()?]))?;
-    let addresses: Vec<Address> = texts
-        .iter()
-        .map(|text| text.parse().ok())
-        .collect::<Option<_>>()?;
-    let distinct: HashSet<&Address> = addresses.iter().collect();
-    let repeated = distinct.len() < addresses.len();
-    (!addresses.is_empty() && !repeated).then_some(addresses)
+/// A span within these bounds, both allowed.
+fn span(text: &str, least: Duration, most: Duration) -> Option<Duration> {
+    let millis = u64::try_from(Span::parse(text).ok()?.as_millis()).ok()?;
+    let span = Duration::from_millis(millis);
+    (least..=most).contains(&span).then_some(span)
 }
 
 fn policies(walk: &mut Walk, root: &mut Table, leeway: Leeway) -> Policies {

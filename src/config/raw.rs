@@ -126,6 +126,10 @@ impl Found<'_> {
         N::try_from(whole(self.value.to_num()?)?).ok()
     }
 
+    pub(super) fn truth(&self) -> Option<bool> {
+        self.value.to_bool()
+    }
+
     /// A list of texts.
     pub(super) fn texts(&self) -> Option<Vec<&str>> {
         self.value.as_array()?.iter().map(Value::as_str).collect()
@@ -241,6 +245,12 @@ impl Walk {
         table.dict.contains_key(key.name)
     }
 
+    /// Whether `table` still holds a table `name` in its table `parent`.
+    pub(super) fn has_table(&self, table: &Table, parent: &str, name: &str) -> bool {
+        let parent = table.dict.get(parent).and_then(Value::as_dict);
+        parent.is_some_and(|parent| parent.contains_key(name))
+    }
+
     /// Takes the table `key` out of `table`.
     pub(super) fn take_table(&mut self, table: &mut Table, key: &Key) -> Option<Table> {
         let value = self.remove(table, key)?;
@@ -291,17 +301,21 @@ impl Walk {
 
     /// Notes a fault of `table` as a whole, where `name` is empty, or of the key `name` in it.
     pub(super) fn fault(&mut self, table: &Table, name: &str, complaint: String) {
-        let key = table.child(name);
-        let set = |setting: &&Setting| setting.key == key && setting.value.is_some();
-        let origin = match self.settings.iter().find(set) {
-            Some(setting) => setting.origin.clone(),
-            None => table.origin.clone(),
-        };
         self.faults.push(Fault {
-            origin,
-            key,
+            origin: self.origin_of(table, name),
+            key: table.child(name),
             complaint,
         });
+    }
+
+    /// Where the key `name` of `table` was set, or the table was.
+    pub(super) fn origin_of(&self, table: &Table, name: &str) -> Origin {
+        let key = table.child(name);
+        let set = |setting: &&Setting| setting.key == key && setting.value.is_some();
+        match self.settings.iter().find(set) {
+            Some(setting) => setting.origin.clone(),
+            None => table.origin.clone(),
+        }
     }
 
     /// Whether an environment variable set any of the keys of `table`.

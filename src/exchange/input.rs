@@ -19,7 +19,7 @@ pub fn read<E>(
     settings: &Settings,
     sink: &mut Sink<'_, E>,
 ) -> Result<Notes, Stop<E>> {
-    let head = head(&mut input).map_err(Stop::Io)?;
+    let head = head(&mut input, settings.is_following()).map_err(Stop::Io)?;
     // A byte order mark (U+FEFF) says nothing of UTF-8; some editors of Windows write it all the same.
     let start = if head.starts_with(b"\xef\xbb\xbf") {
         3
@@ -31,22 +31,33 @@ pub fn read<E>(
         .unwrap_or_else(|| format(&head[start..], settings));
     let mut head = Cursor::new(head);
     head.set_position(start as u64);
-    let input = BufReader::with_capacity(SNIFF as usize, head.chain(input));
+    let input = head.chain(input);
     let mut notes = Notes::default();
     match format {
         Format::Upstream => upstream::read(input, settings, &mut notes, sink)?,
-        Format::Ndjson => lines::read(input, settings, &mut notes, sink)?,
-        Format::Csv => table::read(input, settings, &mut notes, sink)?,
+        Format::Ndjson => lines::read(buffered(input), settings, &mut notes, sink)?,
+        Format::Csv => table::read(buffered(input), settings, &mut notes, sink)?,
     }
     Ok(notes)
 }
 
-/// The first line that is not blank, and what came with it.
-fn head(input: &mut impl Read) -> io::Result<Vec<u8>> {
+pub(super) fn buffered<R: Read>(input: R) -> BufReader<R> {
+    BufReader::with_capacity(SNIFF as usize, input)
+}
+
+/// The first line that is not blank and what came with it; some of what stands behind it, too, except where that may
+/// not come for hours. So a pipe's shape does not depend on how much of it comes at a time.
+fn head(input: &mut impl Read, is_following: bool) -> io::Result<Vec<u8>> {
     let mut head = Vec::new();
     let mut chunk = [0; 4096];
     loop {
-        let has_line = head.trim_ascii_start().contains(&b'\n');
+        let mut lines = head
+            .trim_ascii_start()
+            .splitn(2, |byte| *byte == b'\n')
+            .skip(1);
+        let has_line = lines
+            .next()
+            .is_some_and(|rest| is_following || !rest.trim_ascii().is_empty());
         if has_line || head.len() as u64 >= SNIFF {
             return Ok(head);
         }
@@ -138,5 +149,64 @@ impl<'de> serde::Deserialize<'de> for Outline {
         }
 
         deserializer.deserialize_map(OutlineVisitor)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::convert::Infallible;
+
+    use super::super::Item;
+    use super::*;
+    use crate::time::Timestamp;
+
+    /// An input that comes so many bytes at a time.
+    struct Dripping<'d>(&'d [u8], usize);
+
+    impl Read for Dripping<'_> {
+        fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+            let end = buffer.len().min(self.1);
+            self.0.read(&mut buffer[..end])
+        }
+    }
+
+    /// `{` alone on the first line, as a writer's first words into a pipe, is the beginning of an export.
+    #[test]
+    fn a_shape_does_not_depend_on_how_much_comes_at_a_time() {
+        let export = br#"
+{
+  "sessions": [
+    {"id": "1", "tenant_id": "t", "user_id": "u", "expires_in": "1h"}
+  ],
+  "total": 1
+}
+"#;
+        for width in 1..export.len() {
+            let mut sessions = 0;
+            let settings = Settings::at(Timestamp::from_millis(0));
+            let notes = read(Dripping(export, width), &settings, &mut |item| {
+                let is_session = matches!(item, Item::Record { session: Ok(_), .. });
+                assert!(is_session, "{item:?}, {width} bytes at a time");
+                sessions += 1;
+                Ok::<_, Infallible>(())
+            });
+            assert_eq!((sessions, notes.unwrap().total), (1, Some(1)));
+        }
+    }
+
+    /// What is followed may have one line for hours, and it is a session to take at once.
+    #[test]
+    fn what_is_followed_is_told_by_its_first_line() {
+        let line = b"{\"id\":\"1\"}\n";
+        let mut input = line.chain(Never);
+        assert_eq!(head(&mut input, true).unwrap(), line);
+    }
+
+    struct Never;
+
+    impl Read for Never {
+        fn read(&mut self, _: &mut [u8]) -> io::Result<usize> {
+            panic!("it would wait for ever")
+        }
     }
 }

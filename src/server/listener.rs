@@ -2,17 +2,24 @@
 
 use std::fmt;
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::linux::net::SocketAddrExt;
-use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
+use std::sync::Arc;
 
+use rustix::net::sockopt::{set_tcp_nodelay, set_tcp_user_timeout};
 use thiserror::Error;
-use tokio::net::{TcpListener, TcpSocket, UnixListener, UnixStream, lookup_host};
+use tokio::net::{TcpListener, TcpSocket, UnixListener, lookup_host};
+use tokio_rustls::rustls::ServerConfig;
+
+use super::Limits;
+use super::peers::Peers;
+use super::tls::Tls;
+use super::unix::{self, SocketFile, UnixDoor};
 
 /// How many connections the kernel holds for us before we accept them.
-const BACKLOG: u32 = 1024;
+pub(super) const BACKLOG: u32 = 1024;
 
 /// An address to listen on: `host:port`, `[ipv6]:port` or `unix:/path`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -41,24 +48,50 @@ impl Address {
     pub fn is_local(&self) -> bool {
         match self {
             Self::Unix(_) => true,
-            Self::Tcp { host, .. } => match host
-                .trim_start_matches('[')
-                .trim_end_matches(']')
-                .parse::<IpAddr>()
-            {
-                Ok(address) => address.to_canonical().is_loopback(),
-                Err(_) => host.eq_ignore_ascii_case("localhost"),
+            Self::Tcp { host, .. } => match ip(host) {
+                Some(address) => address.is_loopback(),
+                None => host.eq_ignore_ascii_case("localhost"),
             },
         }
     }
 
+    /// Whether whoever listens at one is in the way of the other, as far as the text tells: the same port of the same
+    /// host, or of all.
+    pub fn overlaps(&self, other: &Self) -> bool {
+        let (Self::Tcp { host: a, port: one }, Self::Tcp { host: b, port: two }) = (self, other)
+        else {
+            return self == other;
+        };
+        one == two && *one != 0 && (is_any(a) || is_any(b) || same_host(a, b))
+    }
+
+    /// Whether it is a name, which may stand for any address.
+    pub fn is_name(&self) -> bool {
+        match self {
+            Self::Unix(_) => false,
+            Self::Tcp { host, .. } => !host.starts_with('[') && host.parse::<IpAddr>().is_err(),
+        }
+    }
+
     /// Starts to listen. A socket file that nobody listens on any more is replaced.
-    pub async fn bind(&self) -> Result<Listener, BindError> {
+    pub async fn bind(&self, door: &Door) -> Result<Listener, BindError> {
         let bound = match self {
-            Self::Tcp { host, port } => {
-                bind_tcp(&format!("{host}:{port}")).await.map(Listener::Tcp)
+            Self::Tcp { host, port } => lookup_host(format!("{host}:{port}"))
+                .await
+                .and_then(bind_tcp)
+                .map(|listener| Listener::Tcp {
+                    listener,
+                    tls: door.tls.clone(),
+                }),
+            Self::Unix(path) => {
+                unix::bind(path, &door.unix)
+                    .await
+                    .map(|(listener, file)| Listener::Unix {
+                        listener,
+                        file,
+                        peers: door.unix.peers.clone(),
+                    })
             }
-            Self::Unix(path) => bind_unix(path).await,
         };
         bound.map_err(|error| {
             let advice = match error.kind() {
@@ -127,10 +160,36 @@ impl BindError {
     }
 }
 
-/// The first of the host's addresses that can be bound.
-async fn bind_tcp(target: &str) -> io::Result<TcpListener> {
+/// The address that a host is written as, if it is none that must be looked up.
+fn ip(host: &str) -> Option<IpAddr> {
+    let bare = host.trim_start_matches('[').trim_end_matches(']');
+    bare.parse()
+        .ok()
+        .map(|address: IpAddr| address.to_canonical())
+}
+
+/// Whether it stands for all addresses of this machine. Linux takes `[::]` for those of IPv4, too.
+fn is_any(host: &str) -> bool {
+    ip(host).is_some_and(|address| address.is_unspecified())
+}
+
+fn same_host(a: &str, b: &str) -> bool {
+    let is_localhost = |host: &str| host.eq_ignore_ascii_case("localhost");
+    let is_first_loopback =
+        |host| ip(host).is_some_and(|ip| ip == Ipv4Addr::LOCALHOST || ip == Ipv6Addr::LOCALHOST);
+    match (ip(a), ip(b)) {
+        (Some(a), Some(b)) => a == b,
+        (Some(_), None) => is_localhost(b) && is_first_loopback(a),
+        (None, Some(_)) => is_localhost(a) && is_first_loopback(b),
+        (None, None) => a.eq_ignore_ascii_case(b),
+    }
+}
+
+/// Listens at the first of the addresses that this machine has. One in use is not passed over: callers who are given
+/// the host's name may try that one first, and would send their keys to whoever listens there.
+fn bind_tcp(addresses: impl Iterator<Item = SocketAddr>) -> io::Result<TcpListener> {
     let mut last = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
-    for address in lookup_host(target).await? {
+    for address in addresses {
         let socket = if address.is_ipv4() {
             TcpSocket::new_v4()?
         } else {
@@ -139,35 +198,19 @@ async fn bind_tcp(target: &str) -> io::Result<TcpListener> {
         socket.set_reuseaddr(true)?;
         match socket.bind(address).and_then(|()| socket.listen(BACKLOG)) {
             Ok(listener) => return Ok(listener),
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse => return Err(error),
             Err(error) => last = error,
         }
     }
     Err(last)
 }
 
-async fn bind_unix(path: &Path) -> io::Result<Listener> {
-    let listener = match UnixListener::bind(path) {
-        Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
-            let is_socket = std::fs::symlink_metadata(path)?.file_type().is_socket();
-            // Only a refusal means that nobody listens: a listener may be too busy to take one more, or not ours to ask.
-            let refused = |error: &io::Error| error.kind() == io::ErrorKind::ConnectionRefused;
-            if !is_socket
-                || !UnixStream::connect(path)
-                    .await
-                    .is_err_and(|error| refused(&error))
-            {
-                return Err(error);
-            }
-            std::fs::remove_file(path)?;
-            UnixListener::bind(path)
-        }
-        bound => bound,
-    }?;
-    let file = SocketFile {
-        path: path.to_owned(),
-        inode: Some(std::fs::symlink_metadata(path)?.ino()),
-    };
-    Ok(Listener::Unix { listener, file })
+/// How connections come in, by kind.
+#[derive(Clone, Debug)]
+pub struct Door {
+    /// `None` where TCP is plain.
+    pub tls: Option<Arc<Tls>>,
+    pub unix: UnixDoor,
 }
 
 /// A socket that listens already, made by another program and handed to this one.
@@ -180,39 +223,28 @@ pub enum Inherited {
 /// A bound address.
 #[derive(Debug)]
 pub enum Listener {
-    Tcp(TcpListener),
+    Tcp {
+        listener: TcpListener,
+        tls: Option<Arc<Tls>>,
+    },
     Unix {
         listener: UnixListener,
         file: SocketFile,
+        peers: Option<Peers>,
     },
 }
 
-/// A socket file, which goes when its listener goes if it is ours.
-#[derive(Debug)]
-pub struct SocketFile {
-    path: PathBuf,
-    /// `None` where another program made it, which goes on to listen there.
-    inode: Option<u64>,
-}
-
-impl Drop for SocketFile {
-    fn drop(&mut self) {
-        let is_ours = self.inode.is_some_and(|inode| {
-            std::fs::symlink_metadata(&self.path).is_ok_and(|file| file.ino() == inode)
-        });
-        if is_ours {
-            let _ = std::fs::remove_file(&self.path);
-        }
-    }
-}
-
 impl Listener {
-    /// Takes over a socket that listens already; call it within a runtime.
-    pub fn adopt(socket: Inherited) -> io::Result<Self> {
+    /// Takes over a socket that listens already; call it within a runtime. The mode and the group of a socket file are
+    /// those that its maker gave it.
+    pub fn adopt(socket: Inherited, door: &Door) -> io::Result<Self> {
         match socket {
             Inherited::Tcp(socket) => {
                 socket.set_nonblocking(true)?;
-                Ok(Self::Tcp(TcpListener::from_std(socket)?))
+                Ok(Self::Tcp {
+                    listener: TcpListener::from_std(socket)?,
+                    tls: door.tls.clone(),
+                })
             }
             Inherited::Unix(socket) => {
                 socket.set_nonblocking(true)?;
@@ -226,26 +258,20 @@ impl Listener {
                     inode: None,
                 };
                 let listener = UnixListener::from_std(socket)?;
-                Ok(Self::Unix { listener, file })
+                Ok(Self::Unix {
+                    listener,
+                    file,
+                    peers: door.unix.peers.clone(),
+                })
             }
-        }
-    }
-
-    /// The address, where others than this machine can reach it.
-    pub fn abroad(&self) -> Option<SocketAddr> {
-        match self {
-            Self::Tcp(listener) => listener
-                .local_addr()
-                .ok()
-                .filter(|address| !address.ip().to_canonical().is_loopback()),
-            Self::Unix { .. } => None,
         }
     }
 
     /// Where it can be reached: `http://127.0.0.1:11004` or `unix:/run/sessile.sock`.
     pub fn url(&self) -> String {
         match self {
-            Self::Tcp(listener) => match listener.local_addr() {
+            Self::Tcp { listener, tls } => match listener.local_addr() {
+                Ok(address) if tls.is_some() => format!("https://{address}"),
                 Ok(address) => format!("http://{address}"),
                 Err(error) => error.to_string(),
             },
@@ -253,16 +279,52 @@ impl Listener {
         }
     }
 
+    /// Sets what each connection has from its listener.
+    pub(super) fn prepare(&self, limits: &Limits) -> io::Result<()> {
+        match self {
+            Self::Tcp { listener, .. } => {
+                // An answer is one small write: waiting to fill a segment would only delay it.
+                set_tcp_nodelay(listener, true)?;
+                // The kernel gives up on callers that acknowledge nothing, or let nothing be sent, for as long as they
+                // may take nothing of an answer: on connections that we have closed, too.
+                let millis = limits.write_timeout.as_millis().try_into();
+                set_tcp_user_timeout(listener, millis.unwrap_or(u32::MAX))?;
+                Ok(())
+            }
+            Self::Unix { .. } => Ok(()),
+        }
+    }
+
+    /// The address, where others than this machine can reach it: for a name, what it stood for when it was bound.
+    pub fn abroad(&self) -> Option<SocketAddr> {
+        match self {
+            Self::Tcp { listener, .. } => listener
+                .local_addr()
+                .ok()
+                .filter(|address| !address.ip().to_canonical().is_loopback()),
+            Self::Unix { .. } => None,
+        }
+    }
+
+    /// Whether what goes over it can be read on its way.
+    pub fn is_plain(&self) -> bool {
+        matches!(self, Self::Tcp { tls: None, .. })
+    }
+
     pub(super) async fn accept(&self) -> io::Result<Stream> {
         match self {
-            Self::Tcp(listener) => {
+            Self::Tcp { listener, tls } => {
                 let (stream, _) = listener.accept().await?;
-                // An answer is one small write: waiting to fill a segment would only delay it.
-                stream.set_nodelay(true)?;
-                Ok(Stream::Tcp(stream.into_std()?))
+                let stream = stream.into_std()?;
+                Ok(match tls {
+                    None => Stream::Tcp(stream),
+                    Some(tls) => Stream::Tls(stream, tls.config()),
+                })
             }
-            Self::Unix { listener, .. } => {
-                let (stream, _) = listener.accept().await?;
+            Self::Unix {
+                listener, peers, ..
+            } => {
+                let stream = unix::accept(listener, peers.as_ref()).await?;
                 Ok(Stream::Unix(stream.into_std()?))
             }
         }
@@ -272,11 +334,16 @@ impl Listener {
 /// A connection of either kind, not yet known to the runtime that will serve it.
 pub(super) enum Stream {
     Tcp(std::net::TcpStream),
+    Tls(std::net::TcpStream, Arc<ServerConfig>),
     Unix(std::os::unix::net::UnixStream),
 }
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
+    use rustix::net::sockopt::tcp_user_timeout;
+
     use super::*;
 
     #[test]
@@ -311,6 +378,80 @@ mod tests {
         ] {
             assert_eq!(text.parse::<Address>(), Err(NotAnAddress), "{text}");
         }
+    }
+
+    #[test]
+    fn addresses_overlap_where_one_is_in_the_way_of_the_other() {
+        for (one, other, overlap) in [
+            ("127.0.0.1:80", "127.0.0.1:80", true),
+            ("127.0.0.1:80", "127.0.0.1:81", false),
+            ("127.0.0.1:0", "127.0.0.1:0", false),
+            ("0.0.0.0:80", "127.0.0.1:80", true),
+            ("[::]:80", "127.0.0.1:80", true),
+            ("127.0.0.1:80", "127.0.0.2:80", false),
+            ("localhost:80", "127.0.0.1:80", true),
+            ("[::1]:80", "LocalHost:80", true),
+            ("localhost:80", "127.0.0.2:80", false),
+            ("a.example:80", "A.example:80", true),
+            ("a.example:80", "b.example:80", false),
+            ("[::ffff:127.0.0.1]:80", "127.0.0.1:80", true),
+            ("unix:/a", "unix:/a", true),
+            ("unix:/a", "unix:/b", false),
+            ("unix:/a", "127.0.0.1:80", false),
+        ] {
+            let (one, other): (Address, Address) = (one.parse().unwrap(), other.parse().unwrap());
+            assert_eq!(one.overlaps(&other), overlap, "{one} {other}");
+            assert_eq!(other.overlaps(&one), overlap, "{other} {one}");
+        }
+    }
+
+    #[test]
+    fn a_name_is_not_served_at_its_second_address_when_its_first_is_in_use() {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .unwrap();
+        let _entered = runtime.enter();
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let taken = listener.local_addr().unwrap();
+        let second = SocketAddr::from(([127, 0, 0, 2], taken.port()));
+        let error = bind_tcp([taken, second].into_iter()).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::AddrInUse);
+        // For documentation only (RFC 5737): no machine has it.
+        let abroad = SocketAddr::from(([192, 0, 2, 1], taken.port()));
+        let bound = bind_tcp([abroad, second].into_iter()).unwrap();
+        assert_eq!(bound.local_addr().unwrap(), second);
+    }
+
+    #[test]
+    fn a_connection_has_its_options_from_its_listener() {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .unwrap();
+        let limits = Limits {
+            connections: 1,
+            header_timeout: Duration::from_secs(1),
+            idle_timeout: Duration::from_secs(1),
+            write_timeout: Duration::from_millis(1_234),
+            drain_timeout: Duration::from_secs(1),
+            head_bytes: 8_192,
+        };
+        runtime.block_on(async {
+            let listener = bind_tcp([SocketAddr::from(([127, 0, 0, 1], 0))].into_iter()).unwrap();
+            let address = listener.local_addr().unwrap();
+            let listener = Listener::Tcp {
+                listener,
+                tls: None,
+            };
+            listener.prepare(&limits).unwrap();
+            let _caller = std::net::TcpStream::connect(address).unwrap();
+            let Stream::Tcp(stream) = listener.accept().await.unwrap() else {
+                unreachable!("it came by TCP")
+            };
+            assert!(stream.nodelay().unwrap());
+            assert_eq!(tcp_user_timeout(&stream).unwrap(), 1_234);
+        });
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! One thread a core, each with a runtime of its own: a connection stays with the worker that got it, so nothing
 //! that serves a request is handed from one core to another.
 
+use std::cell::Cell;
 use std::convert::Infallible;
 use std::io;
 use std::sync::Arc;
@@ -11,19 +12,33 @@ use std::time::Duration;
 use tokio::net::{TcpStream, UnixStream};
 use tokio::runtime::Builder;
 use tokio::sync::{mpsc, oneshot, watch};
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
 use super::listener::Stream;
-use super::{Answers, connection};
+use super::room::Room;
+use super::waiting::Waiting;
+use super::{Answers, Limits, connection, tls};
+
+/// How many connections a worker may have on their way to it beyond its places. Accepting pauses then: what is not
+/// accepted takes no descriptor.
+pub const AHEAD: usize = 32;
+
+/// How long accepting pauses for workers that can't keep up.
+const PAUSE: Duration = Duration::from_millis(1);
 
 /// The workers, as the accepting side sees them. Dropped, it lets them finish.
 pub(super) struct Workers {
     workers: Vec<Worker>,
+    /// Which of those that are as good as each other is next.
+    next: Cell<usize>,
 }
 
 struct Worker {
     connections: mpsc::UnboundedSender<Handed>,
-    load: Arc<AtomicUsize>,
+    /// How many connections it may have.
+    most: usize,
+    /// How many it has or is being handed.
+    taken: Arc<AtomicUsize>,
     /// Resolves when the worker has ended, to whether all its connections were closed.
     ended: oneshot::Receiver<bool>,
 }
@@ -33,15 +48,21 @@ struct Handed {
     stream: Stream,
     /// Which of the worker's services it is for.
     service: usize,
-    load: Load,
 }
 
-/// A connection counted with its worker until it is dropped.
-struct Load(Arc<AtomicUsize>);
+/// A connection's place, taken until this is dropped or it is given to another.
+struct Place(Arc<Waiting>);
 
-impl Drop for Load {
+impl Drop for Place {
     fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
+        self.0.leave();
+    }
+}
+
+impl Worker {
+    /// How many more connections it may have, or how many it has too many.
+    fn room(&self) -> isize {
+        self.most as isize - self.taken.load(Ordering::Relaxed) as isize
     }
 }
 
@@ -51,8 +72,9 @@ impl Workers {
         services: Vec<Vec<S>>,
         companions: Vec<impl Future<Output = ()> + Send + 'static>,
         shutdown: &watch::Receiver<bool>,
-        drain: Duration,
+        limits: &Limits,
     ) -> io::Result<Self> {
+        let workers = services.len();
         let start = |(number, (services, companion)): (usize, (Vec<S>, _))| {
             let runtime = Builder::new_current_thread()
                 .enable_all()
@@ -61,18 +83,26 @@ impl Workers {
             let (connections, handed) = mpsc::unbounded_channel();
             let (end, ended) = oneshot::channel();
             let shutdown = shutdown.clone();
+            let taken = Arc::new(AtomicUsize::new(0));
+            let (first, rest) = (limits.connections / workers, limits.connections % workers);
+            let most = first + usize::from(number < rest);
+            // Each worker reads a copy of its own.
+            let (limits, own) = (Arc::new(limits.clone()), Arc::clone(&taken));
             thread::Builder::new()
                 .name(format!("worker-{number}"))
                 .spawn(move || {
                     runtime.spawn(companion);
-                    let all_closed = runtime.block_on(work(handed, &services, &shutdown, drain));
+                    let room = Room::new(most);
+                    let working = work(handed, &services, room, &own, &limits, &shutdown);
+                    let all_closed = runtime.block_on(working);
                     // A count that is still under way, on a thread of its own, is not waited for.
                     runtime.shutdown_background();
                     let _ = end.send(all_closed);
                 })?;
             Ok(Worker {
                 connections,
-                load: Arc::default(),
+                most,
+                taken,
                 ended,
             })
         };
@@ -82,25 +112,27 @@ impl Workers {
             .enumerate()
             .map(start)
             .collect::<io::Result<_>>()?;
-        Ok(Self { workers })
+        Ok(Self {
+            workers,
+            next: Cell::new(0),
+        })
     }
 
-    /// Hands a connection to the worker that has the fewest.
-    pub(super) fn hand(&self, stream: Stream, service: usize) {
-        let least = self
-            .workers
-            .iter()
-            .min_by_key(|worker| worker.load.load(Ordering::Relaxed));
-        if let Some(worker) = least {
-            worker.load.fetch_add(1, Ordering::Relaxed);
-            let load = Load(Arc::clone(&worker.load));
-            // A worker ends only after this side has let it; a failure would close the connection.
-            let _ = worker.connections.send(Handed {
-                stream,
-                service,
-                load,
-            });
-        }
+    /// Hands a connection to the worker that has the most room, once one can take it.
+    pub(super) async fn hand(&self, stream: Stream, service: usize) {
+        let next = self.next.get();
+        self.next.set(next.wrapping_add(1));
+        let worker = loop {
+            let (before, after) = self.workers.split_at(next % self.workers.len());
+            let of_use = after.iter().chain(before).filter(|worker| worker.most > 0);
+            match of_use.max_by_key(|worker| worker.room()) {
+                Some(worker) if worker.room() > -(AHEAD as isize) => break worker,
+                _ => sleep(PAUSE).await,
+            }
+        };
+        worker.taken.fetch_add(1, Ordering::Relaxed);
+        // A worker ends only after this side has let it; a failure would close the connection.
+        let _ = worker.connections.send(Handed { stream, service });
     }
 
     /// Lets the workers finish; whether all connections were closed in time.
@@ -128,32 +160,44 @@ fn step_back() {
     }
 }
 
-/// A worker's life: until nobody can hand it a connection any more, and those it has are closed or `drain` has
-/// passed.
+/// A worker's life: until nobody can hand it a connection any more, and those it has are closed or the time to drain
+/// has passed.
 async fn work<S: Answers>(
     mut handed: mpsc::UnboundedReceiver<Handed>,
     services: &[S],
+    mut room: Room,
+    taken: &Arc<AtomicUsize>,
+    limits: &Arc<Limits>,
     shutdown: &watch::Receiver<bool>,
-    drain: Duration,
 ) -> bool {
     // Each connection holds a sender: the channel closes with the last of them.
     let (open, mut all_closed) = mpsc::channel::<Infallible>(1);
-    while let Some(Handed {
-        stream,
-        service,
-        load,
-    }) = handed.recv().await
-    {
-        let (service, shutdown, open) = (services[service].clone(), shutdown.clone(), open.clone());
-        tokio::spawn(async move {
-            let _counted = (load, open);
+    while let Some(Handed { stream, service }) = handed.recv().await {
+        let waiting = Arc::new(Waiting::new(room.clock(), Arc::clone(taken)));
+        let place = Place(Arc::clone(&waiting));
+        let here = taken.load(Ordering::Relaxed).saturating_sub(handed.len());
+        if !room.make(here) {
+            continue; // closed at once: its caller knows, and may go to another server
+        }
+        let (service, limits) = (services[service].clone(), Arc::clone(limits));
+        let (shutdown, open, watched) = (shutdown.clone(), open.clone(), Arc::clone(&waiting));
+        let task = tokio::spawn(async move {
+            let _held = (place, open);
             let served = async {
                 match stream {
                     Stream::Tcp(stream) => {
-                        connection::serve(TcpStream::from_std(stream)?, service, shutdown).await
+                        let stream = TcpStream::from_std(stream)?;
+                        connection::serve(stream, service, watched, limits, shutdown).await;
+                    }
+                    // Boxed, so that connections without TLS have no room for its handshake.
+                    Stream::Tls(stream, config) => {
+                        let stream = TcpStream::from_std(stream)?;
+                        let served = tls::serve(stream, config, service, watched, limits, shutdown);
+                        Box::pin(served).await;
                     }
                     Stream::Unix(stream) => {
-                        connection::serve(UnixStream::from_std(stream)?, service, shutdown).await
+                        let stream = UnixStream::from_std(stream)?;
+                        connection::serve(stream, service, watched, limits, shutdown).await;
                     }
                 }
                 io::Result::Ok(())
@@ -162,7 +206,10 @@ async fn work<S: Answers>(
                 tracing::warn!(%error, "a connection could not be served");
             }
         });
+        room.add(waiting, task.abort_handle(), here);
     }
-    drop(open);
-    timeout(drain, all_closed.recv()).await.is_ok()
+    drop((open, room));
+    timeout(limits.drain_timeout, all_closed.recv())
+        .await
+        .is_ok()
 }

@@ -154,13 +154,23 @@ pub enum Depth {
 
 /// Reads the whole file and finds whether its pages make sense.
 pub(super) fn check_integrity(connection: &Connection, depth: Depth) -> Result<(), FileFault> {
-    let pragma = match depth {
-        Depth::Full => "integrity_check",
-        Depth::Quick => "quick_check",
-    };
     // One finding is enough, and SQLite stops at it.
-    let found: String =
-        connection.query_row(&format!("PRAGMA {pragma}(1)"), [], |row| row.get(0))?;
+    first_finding(
+        connection,
+        match depth {
+            Depth::Full => "integrity_check(1)",
+            Depth::Quick => "quick_check(1)",
+        },
+    )
+}
+
+/// The same for the table of sessions and its indexes alone, and in full.
+pub(super) fn check_sessions(connection: &Connection) -> Result<(), FileFault> {
+    first_finding(connection, "integrity_check(session)")
+}
+
+fn first_finding(connection: &Connection, pragma: &str) -> Result<(), FileFault> {
+    let found: String = connection.query_row(&format!("PRAGMA {pragma}"), [], |row| row.get(0))?;
     match found.as_str() {
         "ok" => Ok(()),
         _ => Err(FileFault::Damaged {

@@ -28,6 +28,12 @@
 //!   finds the header changed: a snapshot begun once too often, never one too few.
 //!
 //! A file that is replaced under its name changes no header; that is noticed by its inode, elsewhere.
+//!
+//! # What a checkpoint is known by
+//!
+//! While a connection is open, only checkpoints write the file itself, and each tells of itself in the wal-index: how
+//! far it means to come before its first page, and how far it came after its last. Who writes the file without that
+//! is not SQLite.
 
 #![allow(
     unsafe_code,
@@ -65,6 +71,42 @@ pub(super) struct Direct {
 // which `&mut self` and the lock around every `Direct` see to. The other pointer is to memory that other processes
 // write, too: it is read by atomic loads alone, which any thread may do.
 unsafe impl Send for Direct {}
+
+/// Where the wal-index tells of checkpoints: `nBackfill` and `nBackfillAttempted`, behind two copies of the header
+/// (section 2.1.1 of the same page), in words.
+const DONE: usize = 24;
+const ATTEMPTED: usize = 32;
+
+/// How far the checkpoints of a WAL have come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Checkpoints {
+    /// Of the WAL, which are others after each reset.
+    salts: [u32; 2],
+    attempted: u32,
+    done: u32,
+}
+
+impl Checkpoints {
+    /// What the wal-index of `connection` tells now, where there is one that is shared.
+    pub(super) fn of(connection: &Connection) -> Option<Self> {
+        let index = find_header(connection)?;
+        fence(Ordering::SeqCst);
+        // SAFETY: the region is mapped while the connection is open, which it is for as long as it is borrowed, and
+        // is longer than this. Others write it while we read, so every word is an atomic.
+        let words = unsafe { index.cast::<[AtomicU32; ATTEMPTED + 1]>().as_ref() };
+        let word = |index: usize| words[index].load(Ordering::Acquire);
+        Some(Self {
+            salts: [word(8), word(9)],
+            done: word(DONE),
+            attempted: word(ATTEMPTED),
+        })
+    }
+
+    /// Whether a checkpoint is under way, or was broken off.
+    pub(super) fn is_under_way(&self) -> bool {
+        self.attempted != self.done
+    }
+}
 
 /// One copy of the header, as it was at one moment or across several.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -110,6 +152,17 @@ impl Direct {
 
     pub(super) fn connection(&self) -> &Connection {
         &self.connection
+    }
+
+    /// Whether SQLite prepared the count anew since the last call, as it does where the schema is no longer that for
+    /// which it was prepared.
+    pub(super) fn was_prepared_anew(&mut self) -> bool {
+        // SAFETY: the statement is prepared, and its connection is used by nobody else meanwhile. A number of it is
+        // read and set to 0.
+        let times = unsafe {
+            ffi::sqlite3_stmt_status(self.count.0.as_ptr(), ffi::SQLITE_STMTSTATUS_REPREPARE, 1)
+        };
+        times > 0
     }
 
     /// The header now.

@@ -8,16 +8,17 @@
 //! Two thirds of a short count would be spent on beginning and ending a read transaction. So a worker holds one
 //! open, as long as `direct` tells that nobody has committed since, somebody asks, and the WAL is short.
 
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, TryLockError};
 use std::time::{Duration, Instant};
 
 use r2d2::PooledConnection;
 use r2d2_sqlite::SqliteConnectionManager;
+use rusqlite::config::DbConfig;
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::StoreError;
-use super::direct::{Direct, Header};
+use super::direct::{Checkpoints, Direct, Header};
 use super::place::{Place, Watch};
 use super::reader::{COUNT, Reader, Snapshot, marks};
 use super::schema::Versions;
@@ -116,9 +117,11 @@ pub(super) struct Leased {
     direct: Direct,
     /// The eye on the file that it is open on.
     watch: Watch,
+    /// Whether anybody found that the file was written over.
+    overwritten: Arc<AtomicBool>,
     /// What its schema was verified under.
     versions: Versions,
-    /// Until when both are believed to be as they were while nothing happens; `None` where they were not, or were
+    /// Until when all are are believed to be as they were while nothing happens; `None` where they were not, or were
     /// never looked at.
     believed_until: Option<Instant>,
     snapshot: Snapshot,
@@ -140,6 +143,7 @@ impl Leased {
     pub(super) fn new(
         connection: PooledConnection<SqliteConnectionManager>,
         watch: Watch,
+        overwritten: Arc<AtomicBool>,
         versions: Versions,
         snapshot: Snapshot,
         permit: OwnedSemaphorePermit,
@@ -154,9 +158,12 @@ impl Leased {
         // Looking at every cell of each page that is read takes a sixth of a count's instructions. Damage that it would
         // find is found by the connections of the second lane and by `sessile doctor`.
         connection.pragma_update(None, "cell_size_check", false)?;
+        // In a file that somebody has analyzed, a plan may depend on what is bound, and then is made for each count.
+        connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
         Ok(Self {
             direct: Direct::new(connection, COUNT)?,
             watch,
+            overwritten,
             versions,
             believed_until: None,
             snapshot,
@@ -193,11 +200,18 @@ impl Leased {
     /// the schema, and the statement would fail where its table or index is gone. `now` is any instant since the
     /// request came.
     fn is_current(&mut self, place: &Place, now: Instant) -> bool {
-        // The queue is emptied in any case: an event may not wait for the next call.
-        if self.watch.is_quiet() && self.believed_until.is_some_and(|end| now < end) {
+        // Counted anew by SQLite itself whenever the schema of the snapshot is another than before.
+        let was_prepared_anew = self.direct.was_prepared_anew();
+        let is_quiet = self.watch.is_quiet();
+        if is_quiet && !was_prepared_anew && self.believed_until.is_some_and(|end| now < end) {
             return true;
         }
-        let is_current = self.watch.is_unchanged(place)
+        let connection = self.direct.connection();
+        if !is_quiet && self.watch.was_overwritten(|| Checkpoints::of(connection)) {
+            self.overwritten.store(true, Ordering::Relaxed);
+        }
+        let is_current = !self.overwritten.load(Ordering::Relaxed)
+            && self.watch.is_unchanged(place)
             && Versions::of(self.direct.connection())
                 .is_ok_and(|versions| versions == self.versions);
         // A change that was seen once is not forgotten while the queue is quiet.

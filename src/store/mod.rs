@@ -10,7 +10,7 @@
 //! - [`progress`]: how far an import in parts has come. [`rows`]: all sessions, for an export.
 //! - [`audit`]: what the commands changed, told by themselves.
 //! - [`backup`]: copies of the file, and what reads them. [`restore`]: a copy back into the file.
-//! - [`health`]: what is wrong with a file.
+//! - [`health`]: what is wrong with a file. [`integrity`]: the same question, asked in the background.
 //! - [`migrations`]: files of older formats brought up to this program's.
 //! - [`revoke`], [`purge`], [`erase`]: how they end and get out. [`space`]: the room that the file takes.
 //! - [`view`]: one snapshot for a command that only reads. [`explain`] and [`survey`]: what it finds there.
@@ -22,6 +22,7 @@ mod erase;
 pub mod explain;
 pub mod health;
 pub mod import;
+pub mod integrity;
 pub mod lane;
 mod mapped;
 pub mod migrations;
@@ -39,6 +40,7 @@ pub mod view;
 pub mod writer;
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use thiserror::Error;
 
@@ -123,6 +125,15 @@ pub enum FileFault {
         "there is no room for a private copy of it in the folder for temporary files; name another by SQLITE_TMPDIR"
     )]
     NoRoom,
+    #[error(
+        "it was written over by a program that is not SQLite; until it has been left alone for half a second, nothing is \
+         read from it"
+    )]
+    Overwritten,
+    #[error("{0}")]
+    Still(Arc<FileFault>),
+    #[error("the disk has no room for its -shm, which every reader needs: {0}")]
+    DiskFull(#[source] rusqlite::Error),
     #[error("it changed while it was read")]
     Changed,
     #[error(
@@ -170,12 +181,15 @@ impl FileFault {
             | Self::NameTaken { .. }
             | Self::PageSize { .. } => "file of another format",
             Self::NotWal { .. } => "journal mode is not WAL",
-            Self::NotAlone { .. } | Self::Leftover { .. } => "file in use",
+            Self::NotAlone { .. } => "file in use",
+            Self::Leftover { .. } => "-wal of another file",
+            Self::Overwritten => "file written over",
+            Self::Still(fault) => fault.summary(),
             Self::Rebuilt => "file rebuilt",
             Self::Unsteady | Self::Changed => "file replaced repeatedly",
             Self::Crowded | Self::Pool(_) => "no connection free",
             Self::Locked(_) => "file locked",
-            Self::NoRoom => "disk full",
+            Self::NoRoom | Self::DiskFull(_) => "disk full",
             Self::Sqlite(_) | Self::Task(_) | Self::NotText { .. } => "query failed",
         }
     }
@@ -185,6 +199,7 @@ impl FileFault {
         use rusqlite::ErrorCode::SystemIoFailure;
         match self {
             Self::NotSqlite | Self::Damaged { .. } => true,
+            Self::Still(fault) => fault.is_damage(),
             Self::Sqlite(error) => error.sqlite_error_code() == Some(SystemIoFailure),
             _ => false,
         }
@@ -201,6 +216,10 @@ impl FileFault {
 impl From<rusqlite::Error> for FileFault {
     fn from(error: rusqlite::Error) -> Self {
         use rusqlite::ErrorCode as Code;
+        let extended = error.sqlite_error().map(|error| error.extended_code);
+        if extended == Some(rusqlite::ffi::SQLITE_IOERR_SHMSIZE) {
+            return Self::DiskFull(error);
+        }
         match error.sqlite_error_code() {
             Some(Code::NotADatabase) => Self::NotSqlite,
             Some(Code::DatabaseCorrupt) => Self::Damaged {

@@ -4,13 +4,19 @@
 //! those of its -wal and -shm. Asking the kernel for all three takes longer than a count, so a worker asks only
 //! after something has happened in their folder, which one read of an inotify queue tells: the kernel puts an
 //! event there before the call that replaces a file returns.
+//!
+//! A file that is written over in place keeps its inode. Its own events tell of every write, and the wal-index whether
+//! a checkpoint was at work ([`Checkpoints`]); if none was, somebody else wrote.
 
+use std::mem::MaybeUninit;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::inotify::{self, CreateFlags, WatchFlags};
-use rustix::io::{ioctl_fionread, read};
+use rustix::fs::inotify::{self, CreateFlags, ReadFlags, WatchFlags};
+use rustix::io::ioctl_fionread;
+
+use super::direct::Checkpoints;
 
 /// The path of a file in WAL mode.
 #[derive(Debug)]
@@ -38,11 +44,15 @@ impl Place {
         Identity(["", "-wal", "-shm"].map(|suffix| {
             let mut path = real.as_os_str().to_owned();
             path.push(suffix);
-            std::fs::metadata(path)
-                .ok()
-                .map(|file| (file.dev(), file.ino()))
+            number(Path::new(&path))
         }))
     }
+}
+
+/// Device and inode of what stands at `path`.
+pub(super) fn number(path: &Path) -> Option<(u64, u64)> {
+    let file = std::fs::metadata(path).ok()?;
+    Some((file.dev(), file.ino()))
 }
 
 impl Identity {
@@ -50,22 +60,46 @@ impl Identity {
     pub(super) fn is_same_file(&self, other: &Self) -> bool {
         self.0[0].is_some() && self.0[0] == other.0[0]
     }
+
+    /// Device and inode of the file itself.
+    pub(super) fn file(&self) -> Option<(u64, u64)> {
+        self.0[0]
+    }
+
+    /// Device and inode of the -wal.
+    pub(super) fn wal(&self) -> Option<(u64, u64)> {
+        self.0[1]
+    }
 }
 
 /// One worker's eye on a [`Place`].
 pub(super) struct Watch {
     /// What the paths must lead to.
     identity: Identity,
-    /// The events of the folder; `None` where it can't be watched, or where a symbolic link on the way to it could
-    /// be turned without an event in it.
-    events: Option<OwnedFd>,
+    /// The events of the file and of its folder.
+    events: Option<Events>,
+    /// How far checkpoints had come at the last look.
+    checkpoints: Option<Checkpoints>,
+}
+
+struct Events {
+    queue: OwnedFd,
+    /// The number of the file's own in the queue.
+    file: i32,
+    /// Whether the folder's are in it, too: not where a symbolic link on the way to it could be turned without an
+    /// event in it.
+    has_folder: bool,
 }
 
 impl Watch {
-    /// Whatever happened before the queue was there is in no event: the paths are to be followed once.
-    pub(super) fn new(place: &Place, identity: Identity) -> Self {
-        let events = watch_folder(place.path()).ok();
-        Self { identity, events }
+    /// Whatever happened before the queue was there is in no event: the paths are to be followed once. `checkpoints`
+    /// are those from before this call.
+    pub(super) fn new(place: &Place, identity: Identity, checkpoints: Option<Checkpoints>) -> Self {
+        Self {
+            identity,
+            events: Events::of(place.path()).ok(),
+            checkpoints,
+        }
     }
 
     /// Whether the paths lead where they did.
@@ -73,36 +107,67 @@ impl Watch {
         self.identity == place.identity()
     }
 
-    /// Whether nothing has happened in the folder since the last call; takes the events off the queue.
+    /// Whether nothing has happened to the file or in its folder since the last look.
     pub(super) fn is_quiet(&self) -> bool {
-        let Some(events) = &self.events else {
-            return false;
+        // Asked without a buffer for what would have happened: most of the time nothing has.
+        self.events
+            .as_ref()
+            .is_some_and(|events| events.has_folder && ioctl_fionread(&events.queue) == Ok(0))
+    }
+
+    /// Takes the events off the queue; whether the file was written by anything but a checkpoint, as `checkpoints`
+    /// tells how far these have come.
+    ///
+    /// A checkpoint is in the wal-index from before its first write until it is forgotten after its last one. So a
+    /// write that is told by an event was its work if one is under way, or if one has come further since the last
+    /// look; and what is remembered of this look was read before the events were taken, so that none of them can be
+    /// left for the next look, which would find no difference any more.
+    pub(super) fn was_overwritten(
+        &mut self,
+        checkpoints: impl Fn() -> Option<Checkpoints>,
+    ) -> bool {
+        let before = checkpoints();
+        let was_written = self.events.as_ref().is_some_and(Events::take);
+        let last = std::mem::replace(&mut self.checkpoints, before);
+        let is_explained = |now: Option<Checkpoints>| {
+            now.is_none_or(|now| now.is_under_way() || last != Some(now))
         };
-        // Most of the time nothing has: that is asked without a buffer for what would have.
-        if ioctl_fionread(events) == Ok(0) {
-            return true;
-        }
-        let mut buffer = [0; 4096];
-        while read(events, &mut buffer).is_ok_and(|length| length > 0) {}
-        false
+        was_written && !is_explained(before) && !is_explained(checkpoints())
     }
 }
 
-/// A queue of what happens to names in the folder of `path`, and to the folder itself.
-fn watch_folder(path: &Path) -> std::io::Result<OwnedFd> {
-    let absolute = std::path::absolute(path)?;
-    if absolute != path.canonicalize()? {
-        return Err(std::io::ErrorKind::Unsupported.into());
+impl Events {
+    /// A queue of what happens to the contents of the file at `path`, to names in its folder, and to that itself.
+    fn of(path: &Path) -> std::io::Result<Self> {
+        let (absolute, real) = (std::path::absolute(path)?, path.canonicalize()?);
+        let queue = inotify::init(CreateFlags::NONBLOCK | CreateFlags::CLOEXEC)?;
+        let file = inotify::add_watch(&queue, &real, WatchFlags::MODIFY)?;
+        let has_folder = absolute == real;
+        if has_folder {
+            let names = WatchFlags::MOVE
+                | WatchFlags::CREATE
+                | WatchFlags::DELETE
+                | WatchFlags::DELETE_SELF
+                | WatchFlags::MOVE_SELF;
+            inotify::add_watch(&queue, absolute.parent().unwrap_or(&absolute), names)?;
+        }
+        Ok(Self {
+            queue,
+            file,
+            has_folder,
+        })
     }
-    let folder = absolute.parent().unwrap_or(&absolute);
-    let events = inotify::init(CreateFlags::NONBLOCK | CreateFlags::CLOEXEC)?;
-    let what = WatchFlags::MOVE
-        | WatchFlags::CREATE
-        | WatchFlags::DELETE
-        | WatchFlags::DELETE_SELF
-        | WatchFlags::MOVE_SELF;
-    inotify::add_watch(&events, folder, what)?;
-    Ok(events)
+
+    /// Empties the queue; whether the file was written.
+    fn take(&self) -> bool {
+        let mut buffer = [MaybeUninit::uninit(); 4096];
+        let mut events = inotify::Reader::new(&self.queue, &mut buffer);
+        let mut was_written = false;
+        while let Ok(event) = events.next() {
+            was_written |= event.wd() == self.file && event.events().contains(ReadFlags::MODIFY);
+        }
+        was_written
+    }
 }
 
 #[cfg(test)]
@@ -110,13 +175,15 @@ mod tests {
     use super::*;
     use std::fs;
 
+    use rusqlite::Connection;
+
     /// A watched file `x` in a folder of its own, and the queue emptied of what led there.
     fn watched(folder: &Path) -> (Place, Watch) {
         for name in ["x", "x-wal", "x-shm"] {
             fs::write(folder.join(name), name).unwrap();
         }
         let place = Place::new(&folder.join("x"));
-        let watch = Watch::new(&place, place.identity());
+        let watch = Watch::new(&place, place.identity(), None);
         assert!(watch.is_quiet() && watch.is_unchanged(&place));
         (place, watch)
     }
@@ -152,10 +219,11 @@ mod tests {
             let base = tempfile::tempdir().unwrap();
             let folder = base.path().canonicalize().unwrap().join("folder");
             fs::create_dir(&folder).unwrap();
-            let (place, watch) = watched(&folder);
+            let (place, mut watch) = watched(&folder);
             assert!(watch.events.is_some(), "the folder is watched");
             change(&folder);
             assert!(!watch.is_quiet(), "{what}");
+            assert!(!watch.was_overwritten(|| None), "{what}");
             assert!(watch.is_quiet(), "{what}, and each event is told once");
             assert!(!watch.is_unchanged(&place), "{what}");
         }
@@ -178,11 +246,61 @@ mod tests {
         let base = tempfile::tempdir().unwrap();
         let folder = base.path().canonicalize().unwrap();
         let (place, watch) = watched(&folder);
-        fs::write(folder.join("x"), "written").unwrap();
+        fs::write(folder.join("x-wal"), "written").unwrap();
         assert!(watch.is_quiet());
         fs::write(folder.join("other"), "").unwrap();
         fs::remove_file(folder.join("other")).unwrap();
         assert!(!watch.is_quiet() && watch.is_unchanged(&place));
+    }
+
+    /// Beside a writer that does nothing but write and checkpoint, and then once without a checkpoint.
+    #[test]
+    fn checkpoints_are_told_from_other_writes() {
+        let base = tempfile::tempdir().unwrap();
+        let path = base.path().canonicalize().unwrap().join("x");
+        let writer = Connection::open(&path).unwrap();
+        writer
+            .execute_batch(
+                "PRAGMA journal_mode = WAL; PRAGMA synchronous = OFF; PRAGMA wal_autocheckpoint = 3; CREATE TABLE t (x)",
+            )
+            .unwrap();
+        let reader = Connection::open(&path).unwrap();
+        let ask = "SELECT count(*) FROM t";
+        reader.query_row(ask, [], |_| Ok(())).unwrap();
+        let now = || Checkpoints::of(&reader);
+        let place = Place::new(&path);
+        let mut watch = Watch::new(&place, place.identity(), now());
+        let mut times = 0;
+        std::thread::scope(|scope| {
+            let writing = scope.spawn(move || {
+                for _ in 0..2_000 {
+                    writer
+                        .execute("INSERT INTO t VALUES (zeroblob(9000))", [])
+                        .unwrap();
+                }
+                writer
+            });
+            while !writing.is_finished() {
+                if !watch.is_quiet() {
+                    times += 1;
+                    assert!(!watch.was_overwritten(now));
+                }
+            }
+            // It stays open: the last one to close it writes the file.
+            let _writer = writing.join().unwrap();
+            watch.was_overwritten(now);
+            assert!(watch.is_quiet());
+            // In a process of its own: to close the file here would drop SQLite's locks of this process.
+            let written = std::process::Command::new("dd")
+                .args(["if=/dev/zero", "bs=1", "count=1", "seek=99", "conv=notrunc"])
+                .arg(format!("of={}", path.display()))
+                .output()
+                .unwrap();
+            assert!(written.status.success());
+            assert!(!watch.is_quiet() && watch.was_overwritten(now));
+            assert!(watch.is_quiet() && !watch.was_overwritten(now));
+        });
+        assert!(times > 5, "only {times} looks");
     }
 
     #[test]
@@ -199,7 +317,7 @@ mod tests {
         };
         turn("a");
         let place = Place::new(&folder.join("link/x"));
-        let watch = Watch::new(&place, place.identity());
+        let watch = Watch::new(&place, place.identity(), None);
         assert!(!watch.is_quiet() && watch.is_unchanged(&place));
         turn("b");
         assert!(!watch.is_quiet() && !watch.is_unchanged(&place));

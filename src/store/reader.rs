@@ -5,19 +5,28 @@
 //! then serves old data for ever. So each count is followed by a look at what the path leads to now, and where
 //! that has changed the count is thrown away, every connection is closed (SQLite shares state between the
 //! connections of a process, so one that stays open would poison the new ones) and the path is opened again.
+//!
+//! A file that was written over in place is read again once nobody writes it any more. A WAL with contents that stayed
+//! beside a file that is another now is no part of it, whatever SQLite would make of both: nothing is answered from
+//! them.
 
-use std::path::Path;
+use std::fs::{self, File};
+use std::io::Read;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
-use std::time::Duration;
+use std::time::{Duration, Instant, SystemTime};
 
 use r2d2_sqlite::SqliteConnectionManager;
 use rusqlite::{Connection, OpenFlags};
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
+use super::backup::{companions, with_suffix};
+use super::direct::Checkpoints;
+use super::integrity::{Inspection, Report};
 use super::lane::{Lane, Leased, Slot};
-use super::place::{Identity, Place, Watch};
+use super::place::{self, Identity, Place, Watch};
 use super::{FileFault, StoreError, harden, schema};
 use crate::session::{Cutoffs, Policy, TenantId, UserId};
 use crate::time::Timestamp;
@@ -46,6 +55,12 @@ pub(super) fn marks(cutoffs: &Cutoffs) -> [Option<i64>; 3] {
     ]
     .map(|mark| mark.map(Timestamp::as_millis))
 }
+
+/// How long a reader of the pool waits for such a lock: less than the second within which `/readyz` names the cause.
+const LOCK_TIMEOUT: Duration = Duration::from_millis(900);
+
+/// How long a file that was written over must have been left alone.
+const SETTLED: Duration = Duration::from_millis(500);
 
 /// How often a file may be swapped under one count before that is an error.
 const ATTEMPTS: usize = 3;
@@ -78,16 +93,46 @@ struct Shared {
     options: Options,
     /// One permit for each connection, so that waiting for one is done in the runtime, not on a thread.
     permits: Arc<Semaphore>,
-    /// `None` after the file could not be opened again; the next count tries anew.
-    opened: RwLock<Option<Opened>>,
+    state: RwLock<State>,
     /// The connections that workers keep: at most one less than the pool has, so that the second lane has one.
     leases: Mutex<Vec<Slot>>,
+    inspection: Inspection,
 }
+
+struct State {
+    /// `None` after the file could not be opened again; the next count tries anew.
+    opened: Option<Opened>,
+    /// When and why it could not.
+    failed: Option<(Instant, Arc<FileFault>)>,
+    left: Option<Left>,
+    /// What a file that was written over looked like, and since when.
+    settling: Option<(Stamp, Instant)>,
+}
+
+/// The WAL of a file that is read no more.
+struct Left {
+    /// Device and inode of the file; `None` where it was written over, so that what is there now is another.
+    file: Option<(u64, u64)>,
+    wal: PathBuf,
+    header: WalHeader,
+}
+
+/// The header of a WAL, which has other salts after every reset
+/// (<https://www.sqlite.org/fileformat2.html>, section 4.1).
+type WalHeader = [u8; 32];
+
+/// Length and time of the last change of a file.
+type Stamp = Option<(u64, SystemTime)>;
 
 /// A pool over the file that `identity` names.
 struct Opened {
     pool: r2d2::Pool<SqliteConnectionManager>,
     identity: Identity,
+    /// The path of its WAL.
+    wal: PathBuf,
+    eye: Mutex<Watch>,
+    /// Whether this eye or a worker's has seen the file written over.
+    overwritten: Arc<AtomicBool>,
     /// What the schema was verified under.
     versions: schema::Versions,
     /// Whether a count met a damaged page, which its connection would still have when the file is mended.
@@ -104,8 +149,14 @@ impl Reader {
                 place,
                 options,
                 permits: Arc::new(Semaphore::new(options.pool_size as usize)),
-                opened: RwLock::new(Some(opened)),
+                state: RwLock::new(State {
+                    opened: Some(opened),
+                    failed: None,
+                    left: None,
+                    settling: None,
+                }),
                 leases: Mutex::default(),
+                inspection: Inspection::default(),
             }),
         })
     }
@@ -125,6 +176,15 @@ impl Reader {
         &self.shared.place
     }
 
+    pub(super) fn inspection(&self) -> &Inspection {
+        &self.shared.inspection
+    }
+
+    /// What the checks in the background have found so far.
+    pub fn integrity(&self) -> Report {
+        self.shared.inspection.report()
+    }
+
     /// A connection for a worker to keep, if one can be had at once.
     pub(super) fn lease(&self) -> Option<Leased> {
         // Two are asked for and one is given back: the second lane is never left without a connection.
@@ -132,12 +192,19 @@ impl Reader {
             .try_acquire_many_owned(2)
             .ok()?;
         let permit = permits.split(1)?;
-        let opened = self.shared.opened.try_read().ok()?;
-        let opened = opened.as_ref()?;
-        let watch = Watch::new(self.place(), opened.identity);
+        let state = self.shared.state.try_read().ok()?;
+        let opened = state.opened.as_ref()?;
+        let connection = opened.pool.try_get()?;
+        let checkpoints = Checkpoints::of(&connection);
+        let watch = Watch::new(self.place(), opened.identity, checkpoints);
+        // What was written over before the watch began, the eye has seen.
+        if !opened.is_untouched(&connection) {
+            return None;
+        }
         Leased::new(
-            opened.pool.try_get()?,
+            connection,
             watch,
+            Arc::clone(&opened.overwritten),
             opened.versions,
             self.shared.options.snapshot,
             permit,
@@ -194,18 +261,21 @@ impl Shared {
     ) -> Result<u64, FileFault> {
         let mut damage = None;
         for _ in 0..ATTEMPTS {
-            if let Some(opened) = &*self.opened.read().unwrap_or_else(PoisonError::into_inner) {
+            let state = self.state.read().unwrap_or_else(PoisonError::into_inner);
+            if let Some(opened) = &state.opened {
                 let count = opened.count(tenant, user, cutoffs);
                 if opened.is_current(&self.place) {
                     match count {
                         Err(fault) if fault.is_damage() => {
                             opened.met_damage.store(true, Ordering::Relaxed);
+                            self.inspection.met_damage();
                             damage = Some(fault);
                         }
                         count => return count,
                     }
                 }
             }
+            drop(state);
             if let Err(fault) = self.open_again() {
                 return Err(damage.unwrap_or(fault));
             }
@@ -215,32 +285,118 @@ impl Shared {
 
     /// Waits until no count is under way, closes every connection, and opens what the path leads to now.
     fn open_again(&self) -> Result<(), FileFault> {
-        let mut opened = self.opened.write().unwrap_or_else(PoisonError::into_inner);
-        if opened
-            .as_ref()
-            .is_some_and(|opened| opened.is_current(&self.place))
+        let asked = Instant::now();
+        let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
+        if let Some(opened) = &state.opened
+            && opened.is_current(&self.place)
         {
             return Ok(()); // another thread was here first
         }
-        *opened = None;
+        if let Some((at, fault)) = &state.failed
+            && *at > asked
+        {
+            return Err(FileFault::Still(Arc::clone(fault))); // another thread tried while this one waited
+        }
+        let _closed = self.inspection.close();
+        if let Some(opened) = state.opened.take() {
+            state.left = opened.left();
+            if opened.overwritten.load(Ordering::Relaxed) {
+                state.settling = Some((stamp(self.place.path()), asked));
+            }
+        }
         for slot in &*self.leases.lock().unwrap_or_else(PoisonError::into_inner) {
             // The connection goes back to its pool, which nobody else holds any more, and is closed with it.
             *slot.lock().unwrap_or_else(PoisonError::into_inner) = None;
         }
-        *opened = Some(Opened::open(&self.place, self.options.pool_size)?);
+        match self.try_open(&mut state) {
+            Ok(opened) => {
+                state.opened = Some(opened);
+                (state.failed, state.left) = (None, None);
+            }
+            Err(fault) => {
+                let fault = Arc::new(fault);
+                state.failed = Some((Instant::now(), Arc::clone(&fault)));
+                return Err(FileFault::Still(fault));
+            }
+        }
+        self.inspection.opened_anew();
         tracing::info!(database.path = %self.place.path().display(), "the data file or its schema has changed; it was opened anew");
         Ok(())
     }
+
+    fn try_open(&self, state: &mut State) -> Result<Opened, FileFault> {
+        let path = self.place.path();
+        if let Some((seen, since)) = &mut state.settling {
+            let now = stamp(path);
+            if *seen != now {
+                (*seen, *since) = (now, Instant::now());
+            }
+            if since.elapsed() < SETTLED {
+                return Err(FileFault::Overwritten);
+            }
+            state.settling = None;
+        }
+        if let Some(left) = &state.left
+            && path.try_exists()?
+            && (left.file.is_none() || left.file != place::number(path))
+            && wal_header(&left.wal) == Some(left.header)
+        {
+            return Err(FileFault::Leftover {
+                companion: left.wal.clone(),
+            });
+        }
+        Opened::open(&self.place, self.options.pool_size)
+    }
+}
+
+/// What changes about a file that is written.
+fn stamp(path: &Path) -> Stamp {
+    let file = fs::metadata(path).ok()?;
+    Some((file.len(), file.modified().ok()?))
+}
+
+/// The header of the WAL at `path`; `None` where it has none. SQLite takes no locks on it, so that reading it here
+/// drops none.
+fn wal_header(path: &Path) -> Option<WalHeader> {
+    let mut header = WalHeader::default();
+    File::open(path).ok()?.read_exact(&mut header).ok()?;
+    Some(header)
 }
 
 impl Opened {
     /// Whether the path still leads to the file that is open, the file still is what was verified, and nothing else
     /// was found in it.
     fn is_current(&self, place: &Place) -> bool {
-        let versions = || schema::Versions::of(&*self.pool.get().ok()?).ok();
-        !self.met_damage.load(Ordering::Relaxed)
+        let Ok(connection) = self.pool.get() else {
+            return false;
+        };
+        self.is_untouched(&connection)
+            && !self.met_damage.load(Ordering::Relaxed)
             && self.identity == place.identity()
-            && versions() == Some(self.versions)
+            && schema::Versions::of(&connection).is_ok_and(|versions| versions == self.versions)
+    }
+
+    /// Whether nobody but SQLite has written the file, as `connection`, one of the pool, tells.
+    fn is_untouched(&self, connection: &Connection) -> bool {
+        let mut eye = self.eye.lock().unwrap_or_else(PoisonError::into_inner);
+        if !eye.is_quiet() && eye.was_overwritten(|| Checkpoints::of(connection)) {
+            self.overwritten.store(true, Ordering::Relaxed);
+        }
+        !self.overwritten.load(Ordering::Relaxed)
+    }
+
+    /// The WAL that stays behind when this is closed. It is looked at while it is still open, so that no other can
+    /// have its inode.
+    fn left(&self) -> Option<Left> {
+        let is_ours = place::number(&self.wal) == self.identity.wal();
+        Some(Left {
+            file: self
+                .identity
+                .file()
+                .filter(|_| !self.overwritten.load(Ordering::Relaxed)),
+            wal: self.wal.clone(),
+            header: wal_header(&self.wal).filter(|_| is_ours)?,
+        })
     }
 
     /// Opens what the path leads to, all connections on one and the same file.
@@ -264,14 +420,17 @@ impl Opened {
         // says why. It stays open until the pool has its own, so that -wal and -shm stay what they are.
         let probe = Connection::open_with_flags(path, read_only())?;
         prepare(&probe)?;
+        probe.busy_timeout(LOCK_TIMEOUT)?;
         let versions = schema::Versions::of(&probe)?;
         schema::verify(&probe)?;
         ask_once(&probe)?;
         let identity = place.identity();
+        let eye = Watch::new(place, identity, Checkpoints::of(&probe));
         let manager = SqliteConnectionManager::file(path)
             .with_flags(read_only())
             .with_init(|connection| {
                 prepare(connection)?;
+                connection.busy_timeout(LOCK_TIMEOUT)?;
                 ask_once(connection)
             });
         let pool = r2d2::Pool::builder()
@@ -286,6 +445,11 @@ impl Opened {
         Ok(steady.then_some(Self {
             pool,
             identity,
+            wal: companions(path)
+                .next()
+                .unwrap_or_else(|| with_suffix(path, "-wal")),
+            eye: Mutex::new(eye),
+            overwritten: Arc::default(),
             versions,
             met_damage: AtomicBool::new(false),
         }))

@@ -12,6 +12,8 @@
 //!     cargo bench -- sizes --sizes 1000,100000    over others
 //!     cargo bench -- --folder DIR                 the files of rows are made, kept and found again there
 //!     cargo bench -- beside                       ours beside a writer, a heavy user, and 10,000 idle connections
+//!     cargo bench -- stalled                      ours beside 10,000 callers that stall
+//!     cargo bench -- tls                          ours with TLS beside ours without: requests and handshakes
 //!     cargo bench -- instructions                 instructions a request, by callgrind; fails where they have grown
 
 #![allow(clippy::print_stdout, reason = "what a benchmark is for")]
@@ -27,6 +29,8 @@ mod load;
 mod peers;
 mod process;
 mod sizes;
+mod stalled;
+mod tls;
 
 use std::path::PathBuf;
 use std::sync::atomic::Ordering;
@@ -65,6 +69,8 @@ fn main() {
         Some("load") => load::run(&args[1..]),
         Some("instructions") => instructions::check(),
         Some("sizes") => sizes::compare(&options(&args[1..])),
+        Some("stalled") => stall(&options(&args[1..])),
+        Some("tls") => tls::compare(&options(&args[1..])),
         Some("beside") => disturb(&options(&args[1..])),
         _ => compare(&options(&args)),
     }
@@ -260,6 +266,49 @@ fn disturb(options: &Options) {
         idle.len(),
         before as f64 / 1e6,
         server.anonymous_memory() as f64 / 1e6
+    ));
+}
+
+/// What ours does while callers hold all its connections and give nothing for it, beside what it does without, in
+/// rounds. The callers of the load come last, and must each be given the place of one that stalls.
+fn stall(options: &Options) {
+    const STALLED: usize = 10_000;
+    sessile::server::allow_descriptors(STALLED, 1_000);
+    let folder = tempfile::tempdir().unwrap();
+    let database = folder.path().join("bench.db");
+    data::fill(&database, options.rows);
+    let users = options.rows / data::SESSIONS_A_USER;
+    let server = Server::sessile(&database);
+    let (rate, duration) = (options.rate / 4, Duration::from_secs_f64(options.seconds));
+    let open = || load::open(&server.address, users, options.connections, rate, duration);
+    open();
+    let mut ratios = Vec::new();
+    for round in 1..=options.rounds {
+        let quiet = open();
+        let stalled = stalled::open(&server.address, users, STALLED);
+        // What stalls has been taken in by then: it is not the storm before that is measured.
+        server.settle();
+        let before = stalled::still_open(&stalled);
+        let beside = open();
+        say(&format!(
+            "round {round}: p50 {:.0} and {:.0} µs, p99 {:.0} and {:.0} µs ({:.2}); {before} stalled connections at first, {} at last; \
+             RssAnon {:.1} MB",
+            quiet.p50,
+            beside.p50,
+            quiet.p99,
+            beside.p99,
+            beside.p99 / quiet.p99,
+            stalled::still_open(&stalled),
+            server.anonymous_memory() as f64 / 1e6,
+        ));
+        ratios.push(beside.p99 / quiet.p99);
+        drop(stalled);
+        server.settle();
+    }
+    say(&format!(
+        "p99 at {rate}/s beside {STALLED} stalled connections: {:.2} times the quiet one, the median of {} rounds",
+        median(ratios.iter().copied()),
+        options.rounds
     ));
 }
 

@@ -42,7 +42,26 @@ impl Server {
             "127.0.0.1:0",
             "--database",
         ]);
-        command.arg(database).env("INTERNAL_API_KEY", KEY);
+        // What happens once an hour belongs to no round.
+        command
+            .arg(database)
+            .env("INTERNAL_API_KEY", KEY)
+            .env("SESSILE_DATABASE__INTEGRITY_CHECK_INTERVAL", "off");
+        Self::start(command)
+    }
+
+    /// With TLS by the files `cert.pem` and `key.pem` of `folder`.
+    pub(crate) fn sessile_with_tls(database: &Path, folder: &Path) -> Self {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_sessile"));
+        command
+            .args(["serve", "--config", "/dev/null", "--listen", "127.0.0.1:0"])
+            .arg("--database")
+            .arg(database)
+            .current_dir(folder)
+            .env("INTERNAL_API_KEY", KEY)
+            .env("SESSILE_DATABASE__INTEGRITY_CHECK_INTERVAL", "off")
+            .env("SESSILE_SERVER__TLS__CERT", "cert.pem")
+            .env("SESSILE_SERVER__TLS__KEY", "key.pem");
         Self::start(command)
     }
 
@@ -100,7 +119,9 @@ impl Server {
         BufReader::new(child.stdout.take().unwrap())
             .read_line(&mut line)
             .unwrap();
-        let Some(address) = line.trim_end().strip_prefix("listening on http://") else {
+        let url = line.trim_end().strip_prefix("listening on http");
+        let Some(address) = url.and_then(|url| url.trim_start_matches('s').strip_prefix("://"))
+        else {
             let mut error = String::new();
             child
                 .stderr
@@ -154,6 +175,20 @@ impl Server {
                 .unwrap_or(0)
         });
         Duration::from_nanos(nanoseconds.sum())
+    }
+
+    /// Waits until it has next to nothing to do.
+    pub(crate) fn settle(&self) {
+        const LOOK: Duration = Duration::from_millis(200);
+        let mut before = self.processor_time();
+        loop {
+            std::thread::sleep(LOOK);
+            let now = self.processor_time();
+            if now - before < LOOK / 20 {
+                return;
+            }
+            before = now;
+        }
     }
 
     /// Resident memory of its processes that is no mapped file, in bytes.

@@ -111,6 +111,20 @@ fn the_file_is_the_named_one() {
     );
 }
 
+/// What figment's parser falls over, or goes down the stack for: a fuzzer found the first.
+#[test]
+fn a_value_that_can_not_be_parsed_is_a_fault() {
+    let sandbox = Sandbox::new();
+    for value in [
+        "[\"\u{fffd}\\ud83d\"]".to_owned(),
+        "\"é\\\\\"".to_owned(),
+        "[".repeat(50_000),
+    ] {
+        let error = config(&sandbox, &[("SESSILE_SERVER__LISTEN", &value)]).failed(3);
+        assert!(error.contains("SESSILE_SERVER__LISTEN: found "), "{error}");
+    }
+}
+
 #[test]
 fn every_fault_is_told() {
     let sandbox = Sandbox::new();
@@ -124,9 +138,11 @@ fn every_fault_is_told() {
         listen = ["127.0.0.1:1", 3]
         admin_listen = "unix:relative"
         max_in_flight = 1.5
+        drain_delay = "61s"
         [database]
         path = ""
         pool_size = 0
+        integrity_check_interval = "0s"
         [auth]
         header = "X-Tenant-ID"
         [[auth.keys]]
@@ -184,6 +200,44 @@ fn a_value_in_the_place_of_a_table_is_a_fault() {
         error.contains("sessile.toml: auth.keys: found a string; allowed: tables [[auth.keys]]"),
         "{error}"
     );
+}
+
+#[test]
+fn limits_have_bounds() {
+    let sandbox = Sandbox::new();
+    for (key, least, most) in [
+        ("max_connections", "1", "1000000"),
+        ("header_timeout", "\"100ms\"", "\"1h\""),
+        ("idle_timeout", "\"100ms\"", "\"1h\""),
+        ("write_timeout", "\"100ms\"", "\"1h\""),
+        ("drain_timeout", "\"0s\"", "\"1h\""),
+        ("max_target_bytes", "256", "16384"),
+        ("max_header_fields", "8", "96"),
+        ("max_header_bytes", "1024", "65536"),
+    ] {
+        for value in [least, most] {
+            sandbox.write("sessile.toml", &format!("[server]\n{key} = {value}\n"));
+            config(&sandbox, &[]).ok();
+        }
+        let beyond = match least.starts_with('"') {
+            true => ["\"-1s\"", "\"3601s\"", "10", "\"soon\""],
+            false => ["0", "1000001", "\"10\"", "8.5"],
+        };
+        for value in beyond {
+            sandbox.write("sessile.toml", &format!("[server]\n{key} = {value}\n"));
+            let error = config(&sandbox, &[]).failed(3);
+            let allowed = format!("allowed: a span from {least} to {most}").replace(
+                "a span",
+                if least.starts_with('"') {
+                    "a span"
+                } else {
+                    "a whole number"
+                },
+            );
+            let key = format!("server.{key}: found {value}");
+            assert!(error.contains(&key) && error.contains(&allowed), "{error}");
+        }
+    }
 }
 
 #[test]

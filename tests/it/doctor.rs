@@ -278,7 +278,10 @@ fn an_address_in_use_is_told_by_who_uses_it() {
             "\"127.0.0.1:0\"",
             &format!("[\"{address}\", \"192.0.2.1:80\", {}]", listen.join(", ")),
         );
-    sandbox.write("sessile.toml", &toml);
+    sandbox.write(
+        "sessile.toml",
+        &format!("server.allow_plain = true\n{toml}"),
+    );
     // A program that takes connections and says nothing is given up on; this one hangs up.
     let (ended, _) = std::thread::scope(|scope| {
         let hangs_up = scope.spawn(|| drop(taken.accept().unwrap()));

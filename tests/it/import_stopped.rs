@@ -1,8 +1,7 @@
 //! `import` that is killed, interrupted, or out of space: nothing is lost, nothing is there twice.
 
-use std::fs;
 use std::io::Write;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::Instant;
 
@@ -10,7 +9,7 @@ use rusqlite::types::Value;
 use rusqlite::{Connection, OpenFlags};
 
 use crate::import::NOW;
-use crate::support::{Ended, PATIENCE, Sandbox, rows, skipped};
+use crate::support::{Ended, PATIENCE, Sandbox, Small, rows};
 
 /// Waits until `is_so`.
 #[track_caller]
@@ -164,48 +163,6 @@ fn a_kill_at_any_point_loses_nothing_and_doubles_nothing() {
             all(&sandbox.database()) == wanted,
             "round {round}, {kills} kills"
         );
-    }
-}
-
-/// A small file system of its own, unmounted when dropped.
-struct Small(PathBuf);
-
-impl Small {
-    /// `None`, with a printed reason, where nothing can be mounted.
-    fn mount(at: PathBuf) -> Option<Self> {
-        fs::create_dir(&at).unwrap();
-        let mounted = Command::new("mount")
-            .args(["-t", "tmpfs", "-o", "size=12m", "tmpfs"])
-            .arg(&at)
-            .output();
-        match mounted {
-            Ok(output) if output.status.success() => Some(Self(at)),
-            Ok(output) => {
-                skipped(&format!(
-                    "a full file system: {}",
-                    String::from_utf8_lossy(&output.stderr).trim()
-                ));
-                None
-            }
-            Err(error) => {
-                skipped(&format!("a full file system: {error}"));
-                None
-            }
-        }
-    }
-
-    fn grow(&self) {
-        let grown = Command::new("mount")
-            .args(["-o", "remount,size=200m"])
-            .arg(&self.0)
-            .status();
-        assert!(grown.unwrap().success());
-    }
-}
-
-impl Drop for Small {
-    fn drop(&mut self) {
-        let _ = Command::new("umount").arg("-l").arg(&self.0).status();
     }
 }
 

@@ -175,81 +175,6 @@ fn a_commit_of_any_process_is_in_the_next_answer() {
 }
 
 #[test]
-fn a_replaced_file_is_noticed() {
-    let (sandbox, server) = server(&[]);
-    assert_eq!(server.count("t", "u").json()["session_count"], 1);
-    let other = Sandbox::with_file();
-    other.import(&[ALIVE, &ALIVE.replace("s1", "s2")].join("\n"));
-    std::fs::rename(other.database(), sandbox.database()).unwrap();
-    assert_eq!(server.count("t", "u").json()["session_count"], 2);
-    std::fs::remove_file(sandbox.database()).unwrap();
-    assert_eq!(server.count("t", "u").status, 500);
-    let ready = server.ask(&request("GET", "/readyz", &[]));
-    assert_eq!(ready.status, 503);
-    assert_eq!(ready.json()["checks"][1]["detail"], "file missing");
-    sandbox.run(&["init"]).ok();
-    assert_eq!(
-        server.count("t", "u").json()["session_count"],
-        0,
-        "without a restart"
-    );
-    assert_eq!(server.ask(&request("GET", "/readyz", &[])).status, 200);
-}
-
-/// On every worker, from the first request after it on, and not only at the first look.
-#[test]
-fn a_replaced_file_is_noticed_by_every_worker_at_once() {
-    let (sandbox, server) = server(&[]);
-    let mut connections: Vec<_> = (0..8).map(|_| server.connect()).collect();
-    for round in 2..12 {
-        let other = Sandbox::with_file();
-        let sessions: Vec<String> = (0..round)
-            .map(|id| ALIVE.replace("s1", &format!("s{id}")))
-            .collect();
-        other.import(&sessions.join("\n"));
-        std::fs::rename(other.database(), sandbox.database()).unwrap();
-        for ask in 0..4 {
-            for connection in &mut connections {
-                let count =
-                    connection.ask(&question("u", &[KEYED, TENANT])).json()["session_count"]
-                        .clone();
-                assert_eq!(count, round, "ask {ask}");
-            }
-        }
-    }
-}
-
-/// Once its schema is no longer what was verified, a file gives no answer, until it is mended.
-#[test]
-fn a_changed_schema_is_noticed() {
-    let (sandbox, server) = server(&[]);
-    let mut connection = server.connect();
-    let mut status = || connection.ask(&question("u", &[KEYED, TENANT])).status;
-    assert_eq!(status(), 200);
-    let deadline = std::time::Instant::now() + crate::support::PATIENCE;
-    sandbox
-        .sqlite()
-        .execute_batch("PRAGMA user_version = 3")
-        .unwrap();
-    while status() != 500 {
-        assert!(
-            std::time::Instant::now() < deadline,
-            "an answer from a file of another format"
-        );
-    }
-    sandbox
-        .sqlite()
-        .execute_batch("PRAGMA user_version = 2; CREATE TABLE theirs (x)")
-        .unwrap();
-    while status() != 200 {
-        assert!(
-            std::time::Instant::now() < deadline,
-            "no answer from a mended file"
-        );
-    }
-}
-
-#[test]
 fn the_clock_can_be_pinned_in_development_mode() {
     let sandbox = Sandbox::with_file();
     sandbox.import(r#"{"tenant_id":"t","id":"s","user_id":"u","created_at":"2026-11-23T11:00:00Z","expires_at":"2026-11-23T12:00:00Z"}"#);
@@ -367,9 +292,10 @@ fn health_and_readiness_need_no_key() {
     );
     let ready = server.ask(&request("GET", "/readyz", &[]));
     assert_eq!(ready.status, 200);
+    // Whether the first check in the background is done by now is not said here.
     assert_eq!(
-        ready.body,
-        r#"{"status":"ready","checks":[{"name":"accepting","ok":true,"detail":"taking requests"},{"name":"database","ok":true,"detail":"answers"}]}"#
+        ready.body.replace("not checked yet", "sound"),
+        r#"{"status":"ready","checks":[{"name":"accepting","ok":true,"detail":"taking requests"},{"name":"database","ok":true,"detail":"answers"},{"name":"integrity","ok":true,"detail":"sound"}]}"#
     );
     assert_eq!(server.ask(&request("POST", "/healthz", &[])).status, 405);
     assert_eq!(

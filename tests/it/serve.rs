@@ -64,6 +64,51 @@ fn a_draining_server_says_503() {
     );
 }
 
+/// A load balancer that asks for readiness sees it go before the listeners go, and questions are answered until then.
+#[test]
+fn readiness_goes_before_the_listeners_do() {
+    let sandbox = Sandbox::with_file();
+    sandbox.write("sessile.toml", "server.drain_delay = \"3s\"");
+    let server = sandbox.serve(&[]);
+    let mut kept = server.connect();
+    let whole = question("u", &[KEYED, TENANT]);
+    assert_eq!(kept.ask(&whole).status, 200);
+    let began = Instant::now();
+    server.signal("-TERM");
+    let mut ready = server.ask(&request("GET", "/readyz", &[]));
+    while ready.status == 200 {
+        assert!(began.elapsed() < std::time::Duration::from_secs(3));
+        ready = server.ask(&request("GET", "/readyz", &[]));
+    }
+    assert_eq!(ready.status, 503);
+    assert_eq!(ready.json()["status"], "unready");
+    assert_eq!(
+        ready.json()["checks"][0],
+        serde_json::json!({"name": "accepting", "ok": false, "detail": "stopping"})
+    );
+    assert_eq!(server.count("t", "u").status, 200);
+    assert_eq!(kept.ask(&whole).status, 200);
+    assert_eq!(server.ask(&request("GET", "/healthz", &[])).status, 200);
+    assert_eq!(server.ended().code, Some(0));
+    assert!(began.elapsed() >= std::time::Duration::from_secs(3));
+    assert!(kept.is_closed());
+}
+
+/// Whoever can't wait says it twice.
+#[test]
+fn a_second_signal_ends_the_delay() {
+    let sandbox = Sandbox::with_file();
+    sandbox.write("sessile.toml", "server.drain_delay = \"60s\"");
+    let server = sandbox.serve(&[]);
+    server.signal("-TERM");
+    while server.ask(&request("GET", "/readyz", &[])).status == 200 {}
+    let began = Instant::now();
+    server.signal("-TERM");
+    let ended = server.ended();
+    assert_eq!(ended.code, Some(0), "{ended:?}");
+    assert!(began.elapsed() < std::time::Duration::from_secs(30));
+}
+
 #[test]
 fn it_listens_in_several_places() {
     let sandbox = Sandbox::with_file();
@@ -200,7 +245,8 @@ fn a_second_demonstration_takes_a_free_port() {
 #[test]
 fn descriptors_do_not_leak() {
     let sandbox = Sandbox::with_file();
-    let server = sandbox.serve(&[]);
+    // In production only root may look.
+    let server = sandbox.serve(&["--mode", "development"]);
     let descriptors = || {
         std::fs::read_dir(format!("/proc/{}/fd", server.process_id()))
             .unwrap()

@@ -180,6 +180,48 @@ impl Sandbox {
     }
 }
 
+/// A small file system of its own, unmounted when dropped.
+pub struct Small(PathBuf);
+
+impl Small {
+    /// `None`, with a printed reason, where nothing can be mounted.
+    pub fn mount(at: PathBuf) -> Option<Self> {
+        fs::create_dir(&at).unwrap();
+        let mounted = Command::new("mount")
+            .args(["-t", "tmpfs", "-o", "size=12m", "tmpfs"])
+            .arg(&at)
+            .output();
+        match mounted {
+            Ok(output) if output.status.success() => Some(Self(at)),
+            Ok(output) => {
+                skipped(&format!(
+                    "a full file system: {}",
+                    String::from_utf8_lossy(&output.stderr).trim()
+                ));
+                None
+            }
+            Err(error) => {
+                skipped(&format!("a full file system: {error}"));
+                None
+            }
+        }
+    }
+
+    pub fn grow(&self) {
+        let grown = Command::new("mount")
+            .args(["-o", "remount,size=200m"])
+            .arg(&self.0)
+            .status();
+        assert!(grown.unwrap().success());
+    }
+}
+
+impl Drop for Small {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg("-l").arg(&self.0).status();
+    }
+}
+
 /// Every row that `select` finds, every column.
 pub fn rows(connection: &rusqlite::Connection, select: &str) -> Vec<Vec<rusqlite::types::Value>> {
     let mut select = connection.prepare(select).unwrap();
@@ -219,7 +261,11 @@ impl Server {
             );
         };
         let first = urls.split(", ").next().unwrap();
-        let address = first.strip_prefix("http://").unwrap_or_default().to_owned();
+        let address = first
+            .strip_prefix("http://")
+            .or(first.strip_prefix("https://"))
+            .unwrap_or_default()
+            .to_owned();
         Self {
             child,
             stdout,

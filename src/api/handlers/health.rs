@@ -13,6 +13,7 @@ use crate::api::live::Live;
 use crate::api::problem::to_json;
 use crate::api::service::Local;
 use crate::session::{TenantId, UserId};
+use crate::store::integrity::{Report, Verdict};
 use crate::time::Timestamp;
 
 /// How long a check may take before it has failed.
@@ -50,7 +51,7 @@ impl Check {
 
 /// 200 while a question would be answered, 503 while not, with each check by name.
 pub(in crate::api) async fn readyz(api: &Local, live: &Live) -> Response<Full<Bytes>> {
-    let accepting = if api.shared.is_draining() {
+    let accepting = if api.shared.is_leaving() {
         Err("stopping")
     } else {
         Ok("taking requests")
@@ -58,6 +59,7 @@ pub(in crate::api) async fn readyz(api: &Local, live: &Live) -> Response<Full<By
     let checks = [
         Check::new("accepting", accepting),
         Check::new("database", database(api, live).await),
+        Check::new("integrity", integrity(api.shared.integrity())),
     ];
     let (status, word) = if checks.iter().all(|check| check.ok) {
         (StatusCode::OK, "ready")
@@ -94,5 +96,16 @@ async fn database(api: &Local, live: &Live) -> Result<&'static str, &'static str
             Err(error.fault.summary())
         }
         Err(_) => Err("no answer within 1 s"),
+    }
+}
+
+/// What the checks in the background have found: of the file as it was at the last of them.
+fn integrity(report: Report) -> Result<&'static str, &'static str> {
+    match report.verdict {
+        Verdict::Damaged => Err("file damaged"),
+        Verdict::Sound => Ok("sound"),
+        Verdict::Unchecked if !report.is_on => Ok("off"),
+        Verdict::Unchecked if report.given_up > 0 => Ok("given up"),
+        Verdict::Unchecked => Ok("not checked yet"),
     }
 }

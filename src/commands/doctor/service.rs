@@ -11,12 +11,12 @@ use std::process::Command;
 use std::time::Duration;
 
 use super::report::{Report, quoted};
-use crate::config::{Config, Mode};
-use crate::server::Address;
+use crate::config::{Config, Mode, tls_weaknesses};
+use crate::server::{Address, shown_by};
 use crate::store::backup::folder;
 use crate::time::{Span, Timestamp};
 
-/// How long before its end a key's end is told.
+/// How long before its end the end of a key or a certificate is told.
 const SOON: Span = Span::from_days(30);
 
 /// How long a listener has to say who it is.
@@ -39,14 +39,16 @@ pub(super) fn examine(report: &mut Report, config: &Config) {
         );
     }
     keys(report, config, Timestamp::now());
+    let speaks = tls(report, config, Timestamp::now());
     for address in config
         .server
+        .listening
         .listen
         .iter()
-        .chain(&config.server.admin_listen)
+        .chain(&config.server.listening.admin_listen)
     {
         match address {
-            Address::Tcp { host, port } => tcp(report, address, host, *port),
+            Address::Tcp { host, port } => tcp(report, address, (host, *port), &speaks),
             Address::Unix(path) => unix(report, path),
         }
     }
@@ -97,7 +99,45 @@ fn keys(report: &mut Report, config: &Config, now: Timestamp) {
     }
 }
 
-fn tcp(report: &mut Report, address: &Address, host: &str, port: u16) {
+/// What is expected of a TCP address in use.
+enum Speaks {
+    Plain,
+    /// TLS, with this certificate where it could be read.
+    Tls(Option<Vec<u8>>),
+}
+
+fn tls(report: &mut Report, config: &Config, now: Timestamp) -> Speaks {
+    const NAME: &str = "tls";
+    let tls = match config.tls() {
+        Ok(None) => return Speaks::Plain,
+        Ok(Some(tls)) => tls,
+        Err(faults) => {
+            for fault in faults.0 {
+                report.fault(NAME, fault.to_string(), None);
+            }
+            return Speaks::Tls(None);
+        }
+    };
+    for weakness in tls_weaknesses(&tls, now) {
+        let mend = weakness
+            .readable
+            .map(|file| format!("chmod o-rwx {}", quoted(&file)));
+        report.warning(NAME, format!("{}: {}", weakness.key, weakness.found), mend);
+    }
+    let until = tls.validity().map(|validity| validity.until);
+    match until {
+        Some(until) if now <= until && now.saturating_add(SOON) > until => {
+            report.warning(NAME, format!("the certificate expires at {until}"), None);
+        }
+        Some(until) if !report.has_trouble(NAME) => {
+            report.ok(NAME, format!("the certificate holds until {until}"));
+        }
+        _ => {}
+    }
+    Speaks::Tls(Some(tls.certificate()))
+}
+
+fn tcp(report: &mut Report, address: &Address, (host, port): (&str, u16), speaks: &Speaks) {
     let target = (host.trim_matches(['[', ']']), port);
     let error = match TcpListener::bind(target) {
         Ok(_) => return report.ok("address", format!("{address} is free")),
@@ -111,7 +151,13 @@ fn tcp(report: &mut Report, address: &Address, host: &str, port: u16) {
                 Ok(stream)
             });
             let who = Some(format!("ss -ltnp 'sport = :{port}'"));
-            in_use(report, address, connected.and_then(is_sessile), who);
+            match speaks {
+                Speaks::Plain => in_use(report, address, connected.and_then(is_sessile), who),
+                Speaks::Tls(expected) => {
+                    let shown = connected.and_then(|mut stream| shown_by(&mut stream));
+                    in_use_with_tls(report, address, shown, expected.as_deref(), who);
+                }
+            }
         }
         ErrorKind::PermissionDenied => {
             let found = format!("{address}: the user who asks may not listen there ({error})");
@@ -167,6 +213,35 @@ fn in_use(report: &mut Report, address: &Address, sessile: io::Result<bool>, who
     match sessile {
         Ok(true) => report.ok("address", format!("a sessile answers at {address}")),
         Ok(false) | Err(_) => report.fault(
+            "address",
+            format!("another program listens at {address}"),
+            who,
+        ),
+    }
+}
+
+/// With TLS a listener shows who it is before it is asked anything.
+fn in_use_with_tls(
+    report: &mut Report,
+    address: &Address,
+    shown: io::Result<Vec<u8>>,
+    expected: Option<&[u8]>,
+    who: Option<String>,
+) {
+    match (shown, expected) {
+        (Ok(shown), Some(expected)) if shown == expected => report.ok(
+            "address",
+            format!("a server with this certificate answers at {address}"),
+        ),
+        (Ok(_), Some(_)) => report.warning(
+            "address",
+            format!(
+                "{address}: a server with another certificate answers there; if it is this one, it has not read new files yet (SIGHUP)"
+            ),
+            who,
+        ),
+        (Ok(_), None) => report.ok("address", format!("a server with TLS answers at {address}")),
+        (Err(_), _) => report.fault(
             "address",
             format!("another program listens at {address}"),
             who,

@@ -12,26 +12,29 @@ use std::sync::Arc;
 use tokio::signal::unix::Signal;
 use tokio::task::spawn_blocking;
 
-use super::{keys, tell_ends};
+use super::{keys, tell_ends, tell_weaknesses};
 use crate::api::Api;
 use crate::api::auth::Keyring;
 use crate::config::{Config, Faults, Flags, Setting};
+use crate::server::Tls;
 use crate::systemd;
 use crate::time::Timestamp;
 
 /// The tables and lists of the configuration that a reload changes.
-const CHANGEABLE: [&str; 2] = ["auth.keys", "sessions"];
+const CHANGEABLE: [&str; 3] = ["auth.keys", "server.tls", "sessions"];
 
 /// What the process was started with.
 struct Running {
     config: Config,
     flags: Flags,
+    tls: Option<Arc<Tls>>,
 }
 
 /// What was read anew.
 struct Fresh {
     config: Config,
     keyring: Keyring,
+    tls: Option<Tls>,
 }
 
 /// Reloads for each signal, one after another; signals that come meanwhile are one more.
@@ -40,8 +43,9 @@ pub(super) async fn on_hangup(
     config: Config,
     flags: Flags,
     api: &Api,
+    tls: Option<Arc<Tls>>,
 ) -> Infallible {
-    let running = Arc::new(Running { config, flags });
+    let running = Arc::new(Running { config, flags, tls });
     loop {
         hangup.recv().await;
         reload(&running, api).await;
@@ -79,17 +83,26 @@ impl Running {
     fn read(&self) -> Result<Fresh, Faults> {
         let config = self.config.reload(&self.flags)?;
         let keyring = keys(&config)?;
-        Ok(Fresh { config, keyring })
+        let tls = config.tls()?;
+        Ok(Fresh {
+            config,
+            keyring,
+            tls,
+        })
     }
 
     fn put_to_work(&self, fresh: Fresh, api: &Api) {
         for key in changed(&self.config.settings, &fresh.config.settings) {
-            tracing::warn!(
-                config.key = key,
-                "this setting has changed, which counts from the next start on only"
-            );
+            tell_later(key);
         }
-        tell_ends(&fresh.keyring, Timestamp::now());
+        let now = Timestamp::now();
+        tell_ends(&fresh.keyring, now);
+        tell_weaknesses(fresh.tls.as_ref(), now);
+        match (&self.tls, fresh.tls) {
+            (Some(running), Some(fresh)) => running.replace(fresh),
+            (None, None) => {}
+            (Some(_), None) | (None, Some(_)) => tell_later("server.tls"),
+        }
         let count = fresh.keyring.len();
         api.replace(fresh.keyring, fresh.config.policies);
         tracing::info!(
@@ -97,6 +110,13 @@ impl Running {
             "the configuration was reloaded; API keys in force: {count}"
         );
     }
+}
+
+fn tell_later(key: &str) {
+    tracing::warn!(
+        config.key = key,
+        "this setting has changed, which counts from the next start on only"
+    );
 }
 
 /// The keys outside of [`CHANGEABLE`] whose values differ, in their order.
