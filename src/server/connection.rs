@@ -95,7 +95,7 @@ pub(super) async fn serve<C, S>(
         let mut readable = pin!(poll_fn(|cx| idle.stream.poll_readable(cx)));
         let is_readable = tokio::select! {
             biased;
-            // What has come by then is still answered.
+            // What has come by then, or comes from one who has just connected, is still answered.
             () = stopping(&mut shutdown) => {
                 matches!(timeout_at(young_until.into(), readable).await, Ok(Ok(())))
             }

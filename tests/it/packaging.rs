@@ -131,4 +131,16 @@ fn all_that_is_commented_out_in_the_configuration_is_allowed() {
     for value in ["acme", "billing", "127.0.0.1:11005"] {
         assert!(shown.contains(value), "{shown}");
     }
+    // And nothing that could be set is left out.
+    let left_out: Vec<&str> = shown
+        .lines()
+        .filter(|line| line.ends_with("# default") || line.ends_with("is not set"))
+        .filter(|line| {
+            // Files that would have to be there, alternatives of a key, and limits that a preset has.
+            ["server.tls.", "auth.keys[", "sessions.policy.tenants."]
+                .iter()
+                .all(|known| !line.contains(known))
+        })
+        .collect();
+    assert!(left_out.is_empty(), "{left_out:#?}");
 }
