@@ -11,7 +11,9 @@ use std::time::{Duration, Instant};
 
 use rusqlite::Connection;
 
-use crate::support::{KEY, PATIENCE, Sandbox, Server, Small, question, request, skipped};
+use crate::support::{
+    KEY, PATIENCE, Sandbox, Server, Small, closed_to_others, question, request, skipped,
+};
 
 const FIELDS: [(&str, &str); 2] = [("X-API-Key", KEY), ("X-Tenant-ID", "t")];
 
@@ -418,6 +420,15 @@ fn as_nobody(sandbox: &Sandbox) -> Option<Command> {
     if !nix::unistd::Uid::effective().is_root() {
         skipped("only root can start a server as another user");
         return None;
+    }
+    for path in [
+        sandbox.path("").as_path(),
+        Path::new(env!("CARGO_BIN_EXE_sessile")),
+    ] {
+        if let Some(folder) = closed_to_others(path) {
+            skipped(&format!("other users can't get into {}", folder.display()));
+            return None;
+        }
     }
     for name in ["", "sessile.db", "sessile.db-wal", "sessile.db-shm"] {
         let path = sandbox.path(name);

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, Output, Stdio};
 use std::time::{Duration, Instant};
@@ -16,6 +17,13 @@ pub const KEY: &str = "a-key-for-tests-of-32-characters";
 
 /// How long anything may take before a test gives up on it.
 pub const PATIENCE: Duration = Duration::from_secs(60);
+
+/// The folder above `path` that keeps other users out of it, if there is one.
+pub fn closed_to_others(path: &Path) -> Option<&Path> {
+    path.ancestors().skip(1).find(|folder| {
+        fs::metadata(folder).is_ok_and(|folder| folder.permissions().mode() & 0o001 == 0)
+    })
+}
 
 /// Says why a part of a test is left out, past the runner, which keeps the output of tests that pass to itself.
 pub fn skipped(reason: &str) {
