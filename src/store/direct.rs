@@ -43,6 +43,7 @@
 use std::ffi::{c_int, c_void};
 use std::ptr::{NonNull, null_mut};
 use std::sync::atomic::{AtomicU32, Ordering, fence};
+use std::time::Instant;
 
 use r2d2::PooledConnection;
 use r2d2_sqlite::SqliteConnectionManager;
@@ -151,6 +152,13 @@ impl Direct {
     /// Whether the file was cut under a count since the last call.
     pub(super) fn was_cut(&mut self) -> bool {
         std::mem::take(&mut self.was_cut)
+    }
+
+    /// What has to be done now and then.
+    pub(super) fn tidy(&mut self, now: Instant) {
+        if let Some(mapped) = &mut self.mapped {
+            mapped.forget_old(now);
+        }
     }
 
     #[cfg(test)]

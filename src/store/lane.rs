@@ -228,6 +228,7 @@ impl Leased {
         if is_quiet && !was_prepared_anew && self.believed_until.is_some_and(|end| now < end) {
             return true;
         }
+        self.direct.tidy(now);
         let connection = self.direct.connection();
         if !is_quiet && self.watch.was_overwritten(|| Checkpoints::of(connection)) {
             self.overwritten.store(true, Ordering::Relaxed);

@@ -8,7 +8,8 @@
 //! - *A page that is not in memory.* Touching it stops the thread until the disk has delivered, and with the thread
 //!   all requests of its worker. So before a page is touched for the first time the kernel is asked whether it is
 //!   resident (`mincore`); where not, the try ends with SQLITE_BUSY and the second lane counts, which may wait. What was
-//!   resident is believed for [`BELIEVED`]: kernels take pages away, though seldom ones in use. (To a reader who may
+//!   resident, and its neighbours that were, is believed for about [`BELIEVED`]: kernels take pages away, though seldom
+//!   ones in use. (To a reader who may
 //!   not write the file, mincore says that all pages are resident. Such a worker may wait for a disk.)
 //! - *A page that is no longer in the file.* Touching it is SIGBUS, and the end of the process. Files are cut by
 //!   programs that copy over them in place, which is an operator's mistake, not a reason to stop answering. So while a
@@ -133,6 +134,14 @@ impl Mapped {
     }
 }
 
+impl Mapped {
+    /// Asks anew for pages that were resident some time ago; to be called now and then, while nothing is read.
+    pub(super) fn forget_old(&mut self, now: Instant) {
+        // SAFETY: made by `new`, freed by `drop`; SQLite looks at it only while it reads, which takes this connection.
+        unsafe { (*self.methods.as_ptr()).pages.forget_old(now) };
+    }
+}
+
 #[cfg(test)]
 impl Mapped {
     /// The length of what was read through the mapping, from the beginning of the file.
@@ -221,6 +230,8 @@ unsafe extern "C" fn unfetch(
     }
     if page.is_null() {
         pages.beyond_the_end = 0;
+        // Beyond the end of the file may have been pages of another mapping.
+        pages.bits.clear();
         extent.clear();
     }
     // SAFETY: their own function with their own arguments.
@@ -228,6 +239,14 @@ unsafe extern "C" fn unfetch(
 }
 
 impl Pages {
+    /// Forgets what was resident, once that is long ago: kernels take pages away.
+    fn forget_old(&mut self, now: Instant) {
+        if now.saturating_duration_since(self.since) > BELIEVED {
+            self.bits.fill(0);
+            self.since = now;
+        }
+    }
+
     /// Whether what is mapped at `address`, from `offset` in the file on, can be read without waiting.
     fn are_resident(&mut self, offset: usize, length: usize, address: usize) -> bool {
         let beginning = address - offset;
@@ -245,10 +264,6 @@ impl Pages {
             .unwrap_or_else(|| u64::from(is_in_memory(beginning + unit * UNIT)) * bit);
         if resident & bit == 0 {
             return false;
-        }
-        if self.since.elapsed() > BELIEVED {
-            self.bits.fill(0);
-            self.since = Instant::now();
         }
         if word >= self.bits.len() {
             self.bits.resize(word + 1, 0);
@@ -476,6 +491,8 @@ mod tests {
         let mut reader = reader(folder.path());
         // In a process of its own: to close the file here would drop SQLite's locks of this process.
         let file = folder.path().join("x.db");
+        // What is not on the disk yet can't be evicted.
+        let _ = std::process::Command::new("sync").arg(&file).output();
         let evicted = std::process::Command::new("dd")
             .arg(format!("if={}", file.display()))
             .args(["iflag=nocache", "count=0"])
