@@ -307,7 +307,7 @@ fn is_guessable(key: &[u8]) -> bool {
     key.iter().collect::<HashSet<_>>().len() < 8
 }
 
-fn is_readable_by_all(path: &Path) -> bool {
+pub(super) fn is_readable_by_all(path: &Path) -> bool {
     use std::os::unix::fs::PermissionsExt;
     std::fs::metadata(path).is_ok_and(|file| file.permissions().mode() & 0o004 != 0)
 }

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use nix::unistd::{Gid, Group, Uid, User};
 
+use super::keys::is_readable_by_all;
 use super::raw::{Fault, Found, Key, Origin, Table, Walk};
 use super::{Config, Faults, Mode, Weakness, credentials};
 use crate::server::{Address, Peers, Tls, TlsFile, TlsFiles, UnixDoor};
@@ -287,7 +288,8 @@ pub fn tls_weaknesses(tls: &Tls, now: Timestamp) -> Vec<Weakness> {
             add(&CERT, found, None);
         }
     }
-    if let Some(path) = tls.readable_key() {
+    let path = tls.key_file();
+    if is_readable_by_all(&path) {
         let found = format!("everybody may read its file {}", path.display());
         add(&KEY, found, Some(path));
     }

@@ -138,10 +138,7 @@ const DATABASE_PATH: Key = Key::new("database.path", "the path of a file");
 const DRAIN_DELAY: Key = Key::new("server.drain_delay", "a span from \"0s\" to \"60s\"");
 const POOL_SIZE: Key = Key::new("database.pool_size", "a whole number from 1 to 1024");
 const SNAPSHOT: Key = Key::new("database.snapshot", "\"held\" or \"per-query\"");
-const INTEGRITY_CHECK_INTERVAL: Key = Key::new(
-    "database.integrity_check_interval",
-    "\"off\", or a span from \"1s\" to \"366d\"",
-);
+const INTEGRITY_CHECK_INTERVAL: Key = Key::new("database.integrity_check_interval", watching::SPAN);
 const AUTH_HEADER: Key = Key::new(
     "auth.header",
     "the name of a header field that this server does not use for anything else",
@@ -299,17 +296,8 @@ impl Config {
             "per-query" => Some(Snapshot::PerQuery),
             _ => None,
         });
-        let integrity_check_interval = walk.take(root, &INTEGRITY_CHECK_INTERVAL, |found| {
-            match found.text()? {
-                "off" => Some(None),
-                text => span(
-                    text,
-                    Duration::from_secs(1),
-                    Duration::from_secs(366 * 86_400),
-                )
-                .map(Some),
-            }
-        });
+        let integrity_check_interval =
+            walk.take(root, &INTEGRITY_CHECK_INTERVAL, watching::optional);
         let watching = watching::take(walk, root);
         let header = walk.take(root, &AUTH_HEADER, |found| {
             let name = HeaderName::try_from(found.text()?).ok()?;

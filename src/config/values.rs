@@ -7,17 +7,14 @@
 use std::ffi::{OsStr, OsString};
 
 use super::raw::{ENV_PREFIX, Fault, Origin};
+use super::variables::judge;
 
 /// How many brackets a value may have open at once: far over any list of ours.
 const DEEPEST: usize = 16;
 
 /// The variables of ours that have such a value.
 pub(super) fn faults(variables: impl Iterator<Item = (OsString, OsString)>) -> Vec<Fault> {
-    let mut faults: Vec<Fault> = variables
-        .filter_map(|(name, value)| fault(&name, &value))
-        .collect();
-    faults.sort_by_key(|fault| fault.origin.to_string());
-    faults
+    judge(variables, fault)
 }
 
 fn fault(name: &OsStr, value: &OsStr) -> Option<Fault> {

@@ -7,6 +7,14 @@ use super::raw::{ENV_PREFIX, Fault, Origin};
 
 /// What is wrong with the variables that begin as ours do.
 pub(super) fn faults(variables: impl Iterator<Item = (OsString, OsString)>) -> Vec<Fault> {
+    judge(variables, fault)
+}
+
+/// What `fault` finds in the variables, in the order of their names.
+pub(super) fn judge(
+    variables: impl Iterator<Item = (OsString, OsString)>,
+    fault: impl Fn(&OsStr, &OsStr) -> Option<Fault>,
+) -> Vec<Fault> {
     let mut faults: Vec<Fault> = variables
         .filter_map(|(name, value)| fault(&name, &value))
         .collect();

@@ -7,7 +7,8 @@ use super::span;
 
 const STALE_AFTER: Key = Key::new("database.stale_after", SPAN);
 const SESSIONS_INTERVAL: Key = Key::new("metrics.sessions_interval", SPAN);
-const SPAN: &str = "\"off\", or a span from \"1s\" to \"366d\"";
+/// What [`optional`] takes.
+pub(super) const SPAN: &str = "\"off\", or a span from \"1s\" to \"366d\"";
 const TENANTS: Key = Key::new("metrics.tenants", "a whole number from 0 to 1000");
 
 #[derive(Debug)]
@@ -34,7 +35,8 @@ pub(super) fn take(walk: &mut Walk, root: &mut Table) -> Option<Watching> {
     })
 }
 
-fn optional(found: &Found<'_>) -> Option<Option<Duration>> {
+/// A span, or `None` for never.
+pub(super) fn optional(found: &Found<'_>) -> Option<Option<Duration>> {
     const YEAR: Duration = Duration::from_hours(366 * 24);
     match found.text()? {
         "off" => Some(None),

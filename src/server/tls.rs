@@ -4,9 +4,8 @@
 //! connection without a request: it has the time of one, and a stop ends it.
 
 use std::fmt;
-use std::fs::{self, File};
+use std::fs::File;
 use std::io::{self, Read};
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
@@ -115,11 +114,9 @@ impl Tls {
         self.loaded().cert.to_vec()
     }
 
-    /// The key's file, if others than its owner and group may read it.
-    pub fn readable_key(&self) -> Option<PathBuf> {
-        let key = self.loaded().files.key.clone();
-        let file = fs::metadata(&key).ok()?;
-        (file.permissions().mode() & 0o004 != 0).then_some(key)
+    /// The file of the server's key.
+    pub fn key_file(&self) -> PathBuf {
+        self.loaded().files.key.clone()
     }
 
     /// What the next connection gets.
@@ -408,6 +405,8 @@ impl Readable for Box<TlsStream<TcpStream>> {
 mod tests {
     use rcgen::{CertificateParams, KeyPair, date_time_ymd};
     use tempfile::TempDir;
+
+    use std::fs;
 
     use super::*;
 

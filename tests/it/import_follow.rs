@@ -3,7 +3,7 @@
 use std::fs::{self, File, OpenOptions};
 use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
-use std::process::{Child, Command};
+use std::process::Child;
 
 use crate::import::{audit, row, session};
 use crate::import_stopped::{signal, spawn, wait_until};
@@ -40,14 +40,7 @@ fn stop(child: Child, how: &str) -> Ended {
 #[test]
 fn a_pipe_is_read_through_the_restarts_of_its_writers() {
     let sandbox = Sandbox::with_file();
-    let pipe = sandbox.path("pipe");
-    assert!(
-        Command::new("mkfifo")
-            .arg(&pipe)
-            .status()
-            .unwrap()
-            .success()
-    );
+    let pipe = sandbox.pipe("pipe");
     let mut child = spawn(
         &sandbox,
         &["import", "--follow", "pipe", "--skip-bad", "bad"],

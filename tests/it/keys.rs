@@ -337,14 +337,7 @@ fn a_key_file_may_be_a_credential() {
 #[test]
 fn a_key_file_is_a_file() {
     let sandbox = Sandbox::with_file();
-    let pipe = sandbox.path("pipe");
-    assert!(
-        Command::new("mkfifo")
-            .arg(&pipe)
-            .status()
-            .unwrap()
-            .success()
-    );
+    sandbox.pipe("pipe");
     for (path, found) in [
         (
             "pipe",

@@ -99,6 +99,20 @@ impl Sandbox {
         self.folder.path().join(name)
     }
 
+    /// Makes a named pipe.
+    #[track_caller]
+    pub fn pipe(&self, name: &str) -> PathBuf {
+        let pipe = self.path(name);
+        assert!(
+            Command::new("mkfifo")
+                .arg(&pipe)
+                .status()
+                .unwrap()
+                .success()
+        );
+        pipe
+    }
+
     pub fn database(&self) -> PathBuf {
         self.path("sessile.db")
     }
