@@ -55,7 +55,9 @@
 --
 -- Other tables, and further indexes, are yours to add. The objects below are compared with this text, comments
 -- and white space aside, before an answer is given from the file or a command writes to it: leave them as they are.
--- The tables whose names begin with sessile_ are written by sessile alone, and no answer needs them.
+-- The tables whose names begin with sessile_ are written by sessile alone, and no answer needs them. One of them,
+-- sessile_heartbeat, is made by `sessile heartbeat` where that is used: it holds the instant up to which everything
+-- that was committed is in the file, so that a copy tells how old it is.
 
 PRAGMA journal_mode = WAL;
 

@@ -12,7 +12,7 @@ use crate::exchange::Format;
 use crate::session::{SessionId, TenantId, UserId};
 use crate::time::{NotASpan, Span, Timestamp};
 
-pub use file::{Backup, Doctor, Init, Restore};
+pub use file::{Backup, Doctor, Heartbeat, Init, Restore};
 pub use sessions::{Audit, Delete, Explain, Export, Import, Purge, Revoke, Stats, Vacuum, Whose};
 
 /// Answers one question for other services: does this user have an active session?
@@ -171,6 +171,17 @@ Examples:
   sessile restore --keep-revocations /backup/sessions.db")]
     Restore(Restore),
 
+    /// Write the time into the data file, so that copies of it tell how old they are
+    ///
+    /// All that was committed before that instant, by the clock of the machine that this runs on, is in every file that
+    /// has it, whatever brought the file there. `serve` tells its age in /readyz and /metrics, and
+    /// `database.stale_after` goes by it. It belongs where the login system writes, and is a commit of one page.
+    #[command(after_help = "\
+Examples:
+  sessile heartbeat --every 5s    until SIGTERM or SIGINT
+  sessile heartbeat               once")]
+    Heartbeat(Heartbeat),
+
     /// Find out whether everything is fit for `serve`: configuration, keys, file, folder, disk, clock and addresses
     ///
     /// Each finding comes with the command that mends it. Nothing is changed. Exits with 0 where all is fit, warnings
@@ -303,6 +314,14 @@ fn span_ago(text: &str) -> Result<Span, String> {
         Ok(span) if span >= Span::ZERO => Ok(span),
         Ok(_) => Err(format!("it is negative; allowed: {NotASpan}")),
         Err(error) => Err(format!("allowed: {error}")),
+    }
+}
+
+/// A span of a second or more, for what is done again and again.
+fn period(text: &str) -> Result<Span, String> {
+    match Span::parse(text) {
+        Ok(span) if span >= Span::from_millis(1_000) => Ok(span),
+        _ => Err(format!("allowed: {NotASpan}, from \"1s\" on")),
     }
 }
 

@@ -4,7 +4,8 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::{Common, Output};
+use super::{Common, Output, period};
+use crate::time::Span;
 
 #[derive(Debug, Args)]
 pub struct Init {
@@ -56,6 +57,19 @@ pub struct Restore {
     /// Say what would come and go, and change nothing
     #[arg(long)]
     pub dry_run: bool,
+
+    #[command(flatten)]
+    pub output: Output,
+}
+
+#[derive(Debug, Args)]
+pub struct Heartbeat {
+    #[command(flatten)]
+    pub common: Common,
+
+    /// Go on, and write it this often, such as 5s; a failure is told, and tried again
+    #[arg(long, value_name = "SPAN", allow_hyphen_values = true, value_parser = period)]
+    pub every: Option<Span>,
 
     #[command(flatten)]
     pub output: Output,

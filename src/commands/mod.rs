@@ -8,6 +8,7 @@ mod delete;
 mod doctor;
 mod explain;
 mod export;
+mod heartbeat;
 mod import;
 mod init;
 mod key;
@@ -55,6 +56,7 @@ pub fn run(cli: Cli) -> ExitCode {
         Command::Stats(args) => stats::run(&args),
         Command::Backup(args) => backup::run(&args),
         Command::Restore(args) => restore::run(&args),
+        Command::Heartbeat(args) => heartbeat::run(&args),
         Command::Doctor(args) => doctor::run(&args),
         Command::Config(args) => config::run(&args),
         Command::Key(Key::New { name, output }) => key::new(&name, &output),

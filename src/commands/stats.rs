@@ -36,6 +36,9 @@ struct Found {
     revoked: u64,
     newest_event_at: Option<String>,
     written_at: String,
+    /// Left out where the file has none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    heartbeat_at: Option<String>,
     file_bytes: u64,
     wal_bytes: u64,
     free_bytes: u64,
@@ -56,6 +59,7 @@ impl Found {
             revoked: tally.revoked,
             newest_event_at: tally.newest_event_at.map(|at| at.to_string()),
             written_at: space.extent.written_at.to_string(),
+            heartbeat_at: survey.heartbeat.map(|at| at.to_string()),
             file_bytes: space.extent.file,
             wal_bytes: space.extent.wal,
             free_bytes: space.free,
@@ -87,13 +91,12 @@ fn tell(out: &mut dyn Write, survey: &Survey, at: Timestamp) -> io::Result<()> {
         None => "none".to_owned(),
     };
     let now = Timestamp::now();
-    let written = format!(
-        "{}, {}",
-        space.extent.written_at,
-        distance(space.extent.written_at, now)
-    );
+    let aged = |at: Timestamp| format!("{at}, {}", distance(at, now));
     writeln!(out, "newest event  {newest}")?;
-    writeln!(out, "last written  {written}")?;
+    writeln!(out, "last written  {}", aged(space.extent.written_at))?;
+    if let Some(heartbeat) = survey.heartbeat {
+        writeln!(out, "heartbeat     {}", aged(heartbeat))?;
+    }
     writeln!(
         out,
         "file          {}, {} of them free; WAL {}",

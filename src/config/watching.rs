@@ -13,7 +13,7 @@ const TENANTS: Key = Key::new("metrics.tenants", "a whole number from 0 to 1000"
 
 #[derive(Debug)]
 pub struct Watching {
-    /// After how long without a commit the file is stale; `None` for never.
+    /// How old the data may grow before the file is stale; `None` for no matter how old.
     pub stale_after: Option<Duration>,
     /// How often the active sessions are counted; `None` for never.
     pub sessions_interval: Option<Duration>,

@@ -23,6 +23,7 @@ mod direct;
 mod erase;
 pub mod explain;
 pub mod health;
+pub mod heartbeat;
 pub mod import;
 pub mod integrity;
 pub mod lane;

@@ -80,12 +80,6 @@ impl Writer {
         Ok(purged)
     }
 
-    fn set_synchronous(&self, mode: &str) -> Result<(), StoreError> {
-        self.connection
-            .pragma_update(None, "synchronous", mode)
-            .map_err(|error| FileFault::from(error).at(&self.path))
-    }
-
     /// The next rows from rowid `first` on; `None` where there are none.
     fn look(&self, first: i64, outlived: &Outlived) -> Result<Option<Step>, StoreError> {
         let sql = format!(

@@ -25,6 +25,7 @@ use tokio::time::timeout;
 use super::backup::{companions, with_suffix};
 use super::census::{Census, Newest};
 use super::direct::Checkpoints;
+use super::heartbeat::Last;
 use super::integrity::{Inspection, Report};
 use super::lane::{Lane, Leased, Slot};
 use super::place::{self, Identity, Place, Watch};
@@ -103,6 +104,7 @@ struct Shared {
     counts: Counts,
     inspection: Inspection,
     census: Newest,
+    heartbeat: Last,
 }
 
 struct State {
@@ -165,6 +167,7 @@ impl Reader {
                 counts: Counts::default(),
                 inspection: Inspection::default(),
                 census: Newest::default(),
+                heartbeat: Last::default(),
             }),
         })
     }
@@ -200,6 +203,10 @@ impl Reader {
 
     pub(super) fn newest_census(&self) -> &Newest {
         &self.shared.census
+    }
+
+    pub(super) fn last_heartbeat(&self) -> &Last {
+        &self.shared.heartbeat
     }
 
     /// Lends a connection of the pool for a moment, if one is free at once and the file is the one that is open.

@@ -2,9 +2,9 @@
 
 use rusqlite::Connection;
 
-use super::StoreError;
 use super::space::Space;
 use super::view::{INSTANTS, View, instants};
+use super::{StoreError, heartbeat};
 use crate::session::{Deadline, Instants, Policies, Policy};
 use crate::time::Timestamp;
 
@@ -16,6 +16,8 @@ pub struct Survey {
     pub users: u64,
     pub sessions: Tally,
     pub space: Space,
+    /// When the contents were whole by the clock of who writes them, where the file tells it.
+    pub heartbeat: Option<Timestamp>,
 }
 
 /// Sessions by what became of them.
@@ -71,11 +73,12 @@ const USERS: &str = "\
 impl View {
     /// Counts everything, as it is at `at`.
     pub fn survey(&self, at: Timestamp, policies: &Policies) -> Result<Survey, StoreError> {
-        let (tenants, users, sessions) = self.ask(|connection| {
+        let (tenants, users, sessions, heartbeat) = self.ask(|connection| {
             Ok((
                 number(connection, "SELECT count(DISTINCT tenant_id) FROM session")?,
                 number(connection, USERS)?,
                 tally(connection, at, policies)?,
+                heartbeat::read(connection)?,
             ))
         })?;
         Ok(Survey {
@@ -83,6 +86,7 @@ impl View {
             users,
             sessions,
             space: self.space()?,
+            heartbeat,
         })
     }
 }

@@ -97,6 +97,13 @@ impl Writer {
         done.map_err(|error| FileFault::from(error).at(path))
     }
 
+    /// Whether commits wait for the disk from now on (`FULL`) or not (`NORMAL`), so that a power cut may take them back.
+    pub(super) fn set_synchronous(&self, mode: &str) -> Result<(), StoreError> {
+        self.connection
+            .pragma_update(None, "synchronous", mode)
+            .map_err(|error| FileFault::from(error).at(&self.path))
+    }
+
     /// From now on, what this connection deletes or replaces is overwritten with zeros.
     pub(super) fn overwrite_what_is_deleted(&self) -> Result<(), StoreError> {
         self.connection

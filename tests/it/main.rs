@@ -20,6 +20,7 @@ mod explain;
 mod export;
 mod faults;
 mod frame;
+mod heartbeat;
 mod import;
 mod import_csv;
 mod import_follow;

@@ -1,5 +1,6 @@
 //! `/healthz` and `/readyz`: does the process live, and can it answer?
 
+use std::borrow::Cow;
 use std::time::{Duration, Instant};
 
 use http_body_util::Full;
@@ -16,7 +17,7 @@ use crate::api::service::Local;
 use crate::session::{TenantId, UserId};
 use crate::store::integrity::{Report, Verdict};
 use crate::store::space::Extent;
-use crate::time::Timestamp;
+use crate::time::{Span, Timestamp};
 
 /// How long a check may take before it has failed.
 const BOUND: Duration = Duration::from_secs(1);
@@ -37,23 +38,24 @@ pub(super) struct Check {
     pub(super) name: &'static str,
     pub(super) ok: bool,
     /// In a few words, and without a path.
-    detail: &'static str,
+    detail: Cow<'static, str>,
 }
 
 impl Check {
-    fn new(name: &'static str, result: Result<&'static str, &'static str>) -> Self {
+    fn new<T: Into<Cow<'static, str>>>(name: &'static str, result: Result<T, T>) -> Self {
+        let ok = result.is_ok();
         let (Ok(detail) | Err(detail)) = result;
         Self {
             name,
-            ok: result.is_ok(),
-            detail,
+            ok,
+            detail: detail.into(),
         }
     }
 }
 
 /// 200 while a question would be answered, 503 while not, with each check by name.
 pub(in crate::api) async fn readyz(api: &Local, live: &Live) -> Response<Full<Bytes>> {
-    let checks = checks(api, live, &look(api).await).await;
+    let (checks, _) = checks(api, live).await;
     let (status, word) = if checks.iter().all(|check| check.ok) {
         (StatusCode::OK, "ready")
     } else {
@@ -69,33 +71,51 @@ pub(in crate::api) async fn readyz(api: &Local, live: &Live) -> Response<Full<By
     )
 }
 
-/// What the file system told of the file, in a few words where it told nothing.
-pub(super) type Look = Result<Extent, &'static str>;
+/// What is seen of the file without a count in it.
+#[derive(Clone, Copy)]
+pub(super) struct Seen {
+    pub(super) extent: Extent,
+    pub(super) heartbeat: Option<Timestamp>,
+}
+
+/// What was seen, in a few words why nothing was.
+pub(super) type Look = Result<Seen, &'static str>;
 
 /// Looks at the file, for as long as a check may take.
-pub(super) async fn look(api: &Local) -> Look {
+async fn look(api: &Local) -> Look {
     let reader = api.shared.reader.clone();
-    match timeout(BOUND, spawn_blocking(move || reader.extent())).await {
-        Ok(Ok(Ok(extent))) => Ok(extent),
-        Ok(_) => Err("file can't be looked at"),
+    let look = spawn_blocking(move || {
+        Ok(Seen {
+            extent: reader.extent().map_err(|_| "file can't be looked at")?,
+            heartbeat: reader.heartbeat()?,
+        })
+    });
+    match timeout(BOUND, look).await {
+        Ok(look) => look.unwrap_or(Err("file can't be looked at")),
         Err(_) => Err("no answer within 1 s"),
     }
 }
 
-/// Each check of what must hold for a question to be answered, and answered from data that is fresh enough.
-pub(super) async fn checks(api: &Local, live: &Live, look: &Look) -> [Check; 4] {
+/// Each check of what must hold for a question to be answered, and answered from data that is fresh enough; and what
+/// was seen of the file for it.
+pub(super) async fn checks(api: &Local, live: &Live) -> ([Check; 4], Look) {
     let accepting = if api.shared.is_leaving() {
         Err("stopping")
     } else {
         Ok("taking requests")
     };
+    // Whatever the path leads to now is opened by the count, even if nobody asks the server anything: only then is
+    // looked at it.
+    let database = database(api, live).await;
+    let look = look(api).await;
     let stale_after = api.shared.settings.stale_after;
-    [
+    let checks = [
         Check::new("accepting", accepting),
-        Check::new("database", database(api, live).await),
+        Check::new("database", database),
         Check::new("integrity", integrity(api.shared.reader.integrity())),
-        Check::new("fresh", fresh(*look, stale_after, Timestamp::now())),
-    ]
+        Check::new("fresh", fresh(look, stale_after, Timestamp::now())),
+    ];
+    (checks, look)
 }
 
 /// A real count in the real table, of a user that may well exist.
@@ -132,22 +152,28 @@ fn integrity(report: Report) -> Result<&'static str, &'static str> {
     }
 }
 
-/// Whether anybody has committed within `stale_after`: a feed that fell silent lets answers go wrong without an error.
-/// What was written by a clock ahead of ours is fresh.
-fn fresh(
-    look: Look,
-    stale_after: Option<Duration>,
-    now: Timestamp,
-) -> Result<&'static str, &'static str> {
-    let Some(stale_after) = stale_after else {
-        return Ok("off");
+/// How old the data is: a feed that fell silent, or a replica that is not followed any more, lets answers go wrong without
+/// an error. By the heartbeat, where the file has one, else by the last commit of anybody. What was written by a clock
+/// ahead of ours is fresh.
+fn fresh(look: Look, stale_after: Option<Duration>, now: Timestamp) -> Result<String, String> {
+    let (said, age) = match look {
+        Ok(seen) => {
+            let (what, at) = match seen.heartbeat {
+                Some(at) => ("heartbeat", at),
+                None => ("written", seen.extent.written_at),
+            };
+            let age = now.saturating_since(at).max(Span::ZERO);
+            (format!("{what} {} ago", age.rounded_down()), Some(age))
+        }
+        Err(why) => (why.to_owned(), None),
     };
-    let age = now.saturating_since(look?.written_at).as_millis();
-    let is_stale = u128::try_from(age).is_ok_and(|age| age > stale_after.as_millis());
-    if is_stale {
-        Err("nobody wrote for database.stale_after")
-    } else {
-        Ok("written lately")
+    let Some(stale_after) = stale_after else {
+        return Ok(said);
+    };
+    match age.map(|age| u128::from(age.as_millis().unsigned_abs())) {
+        Some(age) if age <= stale_after.as_millis() => Ok(said),
+        Some(_) => Err(format!("{said}, over database.stale_after")),
+        None => Err(said),
     }
 }
 
@@ -156,23 +182,45 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_file_is_stale_once_it_is_older_than_allowed() {
-        let look = Ok(Extent {
-            file: 1,
-            wal: 0,
-            written_at: Timestamp::from_millis(1_000),
-        });
-        let is_fresh = |look: Look, millis: i64| {
-            let now = Timestamp::from_millis(millis);
-            fresh(look, Some(Duration::from_millis(500)), now)
+    fn data_is_stale_once_it_is_older_than_allowed() {
+        let seen = |written_at: i64, heartbeat: Option<i64>| {
+            Ok(Seen {
+                extent: Extent {
+                    file: 1,
+                    wal: 0,
+                    written_at: Timestamp::from_millis(written_at),
+                },
+                heartbeat: heartbeat.map(Timestamp::from_millis),
+            })
         };
-        for (now, is_ok) in [(0, true), (1_000, true), (1_500, true), (1_501, false)] {
-            assert_eq!(is_fresh(look, now).is_ok(), is_ok, "{now}");
-        }
+        let half = Some(Duration::from_millis(500));
+        let told = |look: Look, stale_after, now: i64| {
+            fresh(look, stale_after, Timestamp::from_millis(now))
+        };
+        let ok = |said: &str| Ok(said.to_owned());
+        let stale = |said: &str| Err(said.to_owned());
+
+        let written = seen(1_000, None);
+        assert_eq!(told(written, half, 0), ok("written 0s ago"));
+        assert_eq!(told(written, half, 1_500), ok("written 500ms ago"));
+        assert_eq!(
+            told(written, half, 1_501),
+            stale("written 501ms ago, over database.stale_after")
+        );
+        assert_eq!(told(written, None, 61_999), ok("written 1m ago"));
+
+        // Whatever was done to the file meanwhile: it may be a copy.
+        let beaten = seen(9_000, Some(8_000));
+        assert_eq!(told(beaten, half, 8_500), ok("heartbeat 500ms ago"));
+        assert_eq!(
+            told(beaten, half, 11_000),
+            stale("heartbeat 3s ago, over database.stale_after")
+        );
+        assert_eq!(told(beaten, half, 0), ok("heartbeat 0s ago"));
+        assert_eq!(told(beaten, None, i64::MAX).map(|_| ()), Ok(()));
+
         let unknown = Err("file can't be looked at");
-        assert_eq!(is_fresh(unknown, 0), Err("file can't be looked at"));
-        let now = Timestamp::from_millis(i64::MAX);
-        assert_eq!(fresh(look, None, now), Ok("off"));
-        assert_eq!(fresh(unknown, None, now), Ok("off"));
+        assert_eq!(told(unknown, half, 0), stale("file can't be looked at"));
+        assert_eq!(told(unknown, None, 0), ok("file can't be looked at"));
     }
 }

@@ -88,8 +88,7 @@ pub(in crate::api) async fn metrics(
     live: &Arc<Live>,
     format: Format,
 ) -> Result<Response<Full<Bytes>>, Problem> {
-    let look = health::look(api).await;
-    let checks = health::checks(api, live, &look).await;
+    let (checks, look) = health::checks(api, live).await;
     let scrape = Scrape {
         shared: Arc::clone(&api.shared),
         live: Arc::clone(live),

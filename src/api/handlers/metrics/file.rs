@@ -6,6 +6,7 @@ use prometheus_client::encoding::DescriptorEncoder;
 use prometheus_client::metrics::MetricType;
 
 use super::{Scrape, counter, escaped, gauge, seconds};
+use crate::api::handlers::health::Seen;
 use crate::store::integrity::Verdict;
 
 impl Scrape {
@@ -63,11 +64,11 @@ impl Scrape {
             gauge(
                 encoder,
                 "database_stale_after_seconds",
-                "After how long without a commit the data file is stale: database.stale_after",
+                "How old the data may grow before the file is stale: database.stale_after",
                 stale_after.as_secs_f64(),
             )?;
         }
-        let Ok(extent) = self.look else {
+        let Ok(Seen { extent, heartbeat }) = self.look else {
             return Ok(());
         };
         gauge(encoder, "database_file_bytes", "The data file", extent.file)?;
@@ -82,6 +83,15 @@ impl Scrape {
             "database_last_write_timestamp_seconds",
             "When anybody committed to the data file last, as its file system tells",
             seconds(extent.written_at),
+        )?;
+        let Some(heartbeat) = heartbeat else {
+            return Ok(());
+        };
+        gauge(
+            encoder,
+            "database_heartbeat_timestamp_seconds",
+            "Up to when everything that was committed is in the data file, as its heartbeat says",
+            seconds(heartbeat),
         )
     }
 
