@@ -229,6 +229,17 @@ impl Small {
         }
     }
 
+    /// A folder that is there already, at another place.
+    pub fn bind(folder: &Path, at: PathBuf) -> Self {
+        fs::create_dir(&at).unwrap();
+        let bound = Command::new("mount")
+            .arg("--bind")
+            .args([folder, &at])
+            .status();
+        assert!(bound.unwrap().success());
+        Self(at)
+    }
+
     pub fn grow(&self) {
         let grown = Command::new("mount")
             .args(["-o", "remount,size=200m"])
