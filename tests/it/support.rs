@@ -375,9 +375,17 @@ impl Server {
 }
 
 impl Drop for Server {
+    /// Where a test has failed, the log may say why.
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
+        if std::thread::panicking()
+            && let Some(mut stderr) = self.child.stderr.take()
+        {
+            let mut log = String::new();
+            let _ = stderr.read_to_string(&mut log);
+            let _ = writeln!(std::io::stderr(), "the server's log: {log}");
+        }
     }
 }
 
