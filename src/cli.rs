@@ -12,7 +12,7 @@ use crate::exchange::Format;
 use crate::session::{SessionId, TenantId, UserId};
 use crate::time::{NotASpan, Span, Timestamp};
 
-pub use file::{Backup, Doctor, Heartbeat, Init, Restore};
+pub use file::{Backup, Doctor, Heartbeat, Init, Restore, Swap};
 pub use sessions::{Audit, Delete, Explain, Export, Import, Purge, Revoke, Stats, Vacuum, Whose};
 
 /// Answers one question for other services: does this user have an active session?
@@ -170,6 +170,17 @@ Examples:
   sessile restore --dry-run /backup/sessions.db
   sessile restore --keep-revocations /backup/sessions.db")]
     Restore(Restore),
+
+    /// Put another file into the place of the data file, where nobody writes it: a replica's newest state
+    ///
+    /// NEW is moved, once it was checked page by page; running servers go over to it at their next request, and none is
+    /// refused. It must be a closed file on the same file system. A data file whose -wal has contents is left alone, since
+    /// somebody writes it (`sessile restore` is for those), and so is one whose heartbeat is newer than that of NEW.
+    #[command(after_help = "\
+Examples:
+  litestream restore -o /var/lib/sessile/new.db /var/lib/sessile/sessions.db
+  sessile swap /var/lib/sessile/new.db")]
+    Swap(Swap),
 
     /// Write the time into the data file, so that copies of it tell how old they are
     ///

@@ -63,6 +63,27 @@ pub struct Restore {
 }
 
 #[derive(Debug, Args)]
+pub struct Swap {
+    #[command(flatten)]
+    pub common: Common,
+
+    /// The file to swap in
+    #[arg(value_name = "NEW")]
+    pub new: PathBuf,
+
+    /// Take it even if its contents are older
+    #[arg(long)]
+    pub force: bool,
+
+    /// Don't compare each index with its table: faster, but an entry in the wrong place may be missed
+    #[arg(long)]
+    pub quick: bool,
+
+    #[command(flatten)]
+    pub output: Output,
+}
+
+#[derive(Debug, Args)]
 pub struct Heartbeat {
     #[command(flatten)]
     pub common: Common,

@@ -4,7 +4,7 @@ use anyhow::{Context, bail};
 use serde::Serialize;
 
 use super::words::plain;
-use super::{Done, load, say, sessions};
+use super::{Done, load, say, sessions, warn};
 use crate::cli::Delete;
 use crate::store::Writer;
 
@@ -24,8 +24,17 @@ pub(super) fn run(args: &Delete) -> anyhow::Result<Done> {
         writeln!(out, "deleted {deleted} of user {user} in tenant {tenant}")
     })?;
     let again = "traces may be left in the file or its -wal; run the same command again";
-    if emptied.context(again)? {
+    let is_emptied = emptied.context(again)?;
+    let is_replicated = writer.is_replicated()?;
+    if is_replicated {
+        warn(
+            "the file is replicated by Litestream, whose replica keeps what was deleted until its `retention` has passed",
+        );
+    }
+    if is_emptied {
         Ok(Done::Yes)
+    } else if is_replicated {
+        bail!("Litestream keeps the WAL, so {again} while Litestream is stopped")
     } else {
         bail!("a reader's open transaction keeps the WAL, so {again} once it has ended")
     }

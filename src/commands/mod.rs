@@ -17,6 +17,7 @@ mod restore;
 mod revoke;
 mod serve;
 mod stats;
+mod swap;
 mod words;
 
 use std::io::{self, Write};
@@ -56,6 +57,7 @@ pub fn run(cli: Cli) -> ExitCode {
         Command::Stats(args) => stats::run(&args),
         Command::Backup(args) => backup::run(&args),
         Command::Restore(args) => restore::run(&args),
+        Command::Swap(args) => swap::run(&args),
         Command::Heartbeat(args) => heartbeat::run(&args),
         Command::Doctor(args) => doctor::run(&args),
         Command::Config(args) => config::run(&args),

@@ -235,7 +235,7 @@ impl Lone {
 }
 
 /// A companion of the file that holds some of its contents.
-fn unfinished(path: &Path) -> Option<PathBuf> {
+pub(super) fn unfinished(path: &Path) -> Option<PathBuf> {
     companions(path).find(|companion| {
         !companion.as_os_str().as_bytes().ends_with(b"-shm")
             && fs::metadata(companion).is_ok_and(|found| found.len() > 0)

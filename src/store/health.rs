@@ -104,7 +104,7 @@ const NEWEST_EVENT: &str = "\
     FROM session INDEXED BY session_live WHERE revoked_at IS NULL";
 
 /// Whether the header of the file asks for a WAL (<https://www.sqlite.org/fileformat2.html>, section 1.3.3).
-fn is_in_wal_mode(path: &Path) -> io::Result<bool> {
+pub(super) fn is_in_wal_mode(path: &Path) -> io::Result<bool> {
     let mut header = Vec::new();
     File::open(path)?.take(20).read_to_end(&mut header)?;
     Ok(header.ends_with(&[2, 2]))

@@ -39,6 +39,7 @@ pub mod rows;
 pub mod schema;
 pub mod space;
 pub mod survey;
+pub mod swap;
 mod usage;
 pub mod view;
 pub mod writer;
@@ -47,6 +48,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use thiserror::Error;
+
+use crate::time::Timestamp;
 
 pub use lane::Lane;
 pub use reader::{Options, Reader, Snapshot};
@@ -118,6 +121,33 @@ pub enum FileFault {
     )]
     NotAlone { companion: PathBuf },
     #[error(
+        "{} has {bytes} bytes, so somebody writes here, and would go on in a file that is gone; \
+         `sessile restore COPY` puts a copy into a file that is written", companion.display()
+    )]
+    Written { companion: PathBuf, bytes: u64 },
+    #[error(
+        "{}, and the heartbeat of the file that is served is of {old}; --force swaps it in all the same",
+        match new {
+            Some(new) => format!("its heartbeat is of {new}"),
+            None => "it has no heartbeat".to_owned(),
+        }
+    )]
+    Outdated {
+        new: Option<Timestamp>,
+        old: Timestamp,
+    },
+    #[error(
+        "it can't be given to the user {user} and the group {group}, to whom the file that is served belongs: {error}; \
+         run this as that user"
+    )]
+    NotToGive {
+        user: u32,
+        group: u32,
+        error: std::io::Error,
+    },
+    #[error("it is on another file system than {}; copy it into the folder of that first", path.display())]
+    ElsewhereThan { path: PathBuf },
+    #[error(
         "its pages have {found} bytes and those of the backup {backup}; run `sqlite3 COPY 'PRAGMA journal_mode = DELETE; \
          PRAGMA page_size = {found}; VACUUM'` on a copy of the backup, which then can be restored"
     )]
@@ -177,7 +207,7 @@ impl FileFault {
             Self::Missing => "file missing",
             Self::InTheWay | Self::Exists | Self::Itself => "file exists",
             Self::Damaged { .. } => "file damaged",
-            Self::Unopenable(_) | Self::Io(_) => "file can't be opened",
+            Self::Unopenable(_) | Self::NotToGive { .. } | Self::Io(_) => "file can't be opened",
             Self::NotSqlite => "not a SQLite database",
             Self::Empty | Self::Foreign { .. } | Self::Misshapen { .. } => "not a sessile file",
             Self::Newer { .. }
@@ -186,7 +216,9 @@ impl FileFault {
             | Self::NameTaken { .. }
             | Self::PageSize { .. } => "file of another format",
             Self::NotWal { .. } => "journal mode is not WAL",
-            Self::NotAlone { .. } => "file in use",
+            Self::NotAlone { .. } | Self::Written { .. } => "file in use",
+            Self::Outdated { .. } => "file outdated",
+            Self::ElsewhereThan { .. } => "another file system",
             Self::Leftover { .. } => "-wal of another file",
             Self::Overwritten => "file written over",
             Self::Still(fault) => fault.summary(),

@@ -247,6 +247,7 @@ fn carry_over(staging: &Connection, keep_revocations: bool) -> rusqlite::Result<
         let revived: i64 = staging.query_row(COUNT_REVIVED, [], |row| row.get(0))?;
         comparison.revived = revived.unsigned_abs();
     }
+    keep_replicated(staging)?;
     // A file of format 1 has no audit.
     let is_audited =
         "SELECT EXISTS (SELECT 1 FROM live.sqlite_schema WHERE name = 'sessile_audit')";
@@ -265,6 +266,22 @@ fn carry_over(staging: &Connection, keep_revocations: bool) -> rusqlite::Result<
         comparison.erasures = erasures.unsigned_abs();
     }
     Ok(comparison)
+}
+
+/// Litestream makes its tables at its start and then relies on them: without them it stops to replicate at its next
+/// checkpoint. A backup from before it came has none.
+fn keep_replicated(staging: &Connection) -> rusqlite::Result<()> {
+    for (table, columns) in [
+        ("_litestream_seq", "id INTEGER PRIMARY KEY, seq INTEGER"),
+        ("_litestream_lock", "id INTEGER"),
+    ] {
+        if staging.table_exists(Some("live"), table)? {
+            staging.execute_batch(&format!(
+                "CREATE TABLE IF NOT EXISTS main.{table} ({columns})"
+            ))?;
+        }
+    }
+    Ok(())
 }
 
 const COUNT_REVIVED: &str = "\

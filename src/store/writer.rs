@@ -97,6 +97,13 @@ impl Writer {
         done.map_err(|error| FileFault::from(error).at(path))
     }
 
+    /// Whether Litestream replicates the file, or did: it then keeps a read transaction open.
+    pub fn is_replicated(&self) -> Result<bool, StoreError> {
+        self.connection
+            .table_exists(None, "_litestream_seq")
+            .map_err(|error| FileFault::from(error).at(&self.path))
+    }
+
     /// Whether commits wait for the disk from now on (`FULL`) or not (`NORMAL`), so that a power cut may take them back.
     pub(super) fn set_synchronous(&self, mode: &str) -> Result<(), StoreError> {
         self.connection

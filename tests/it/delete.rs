@@ -5,6 +5,7 @@ use std::fs;
 use serde_json::Value;
 
 use crate::callers::beside_callers;
+use crate::restore::LITESTREAM;
 use crate::support::Sandbox;
 
 const USER: &str = "erase.me@example.com";
@@ -155,5 +156,31 @@ fn traces_that_stay_are_told() {
         delete(&sandbox),
         serde_json::json!({"deleted": 0, "traces_removed": true})
     );
+    assert_eq!(traces(&sandbox), [0; 4]);
+}
+
+/// Litestream is such a reader, for good; and what it has sent away is out of reach.
+#[test]
+fn what_litestream_keeps_is_told() {
+    let sandbox = sandbox();
+    let reader = sandbox.sqlite();
+    reader.execute_batch(LITESTREAM).unwrap();
+    let args = ["delete", "--tenant", "t", "--user", USER];
+    reader
+        .execute_batch("BEGIN; SELECT count(*) FROM session")
+        .unwrap();
+    let error = sandbox.run(&args).failed(2);
+    assert!(
+        error.contains("Litestream keeps the WAL, so traces may be left")
+            && error.ends_with("run the same command again while Litestream is stopped\n"),
+        "{error}"
+    );
+    reader.execute_batch("COMMIT").unwrap();
+    let ended = sandbox.run(&args);
+    assert!(
+        ended.stderr.contains("until its `retention` has passed"),
+        "{ended:?}"
+    );
+    ended.ok();
     assert_eq!(traces(&sandbox), [0; 4]);
 }

@@ -47,6 +47,7 @@ mod snapshot;
 mod sockets;
 mod stats;
 mod support;
+mod swap;
 mod systemd;
 mod tls;
 mod upgrade;

@@ -11,6 +11,11 @@ use crate::backup::{damage, insert, names, of_format_1};
 use crate::callers::beside_callers;
 use crate::support::{Ended, Sandbox};
 
+/// What Litestream makes in a file that it replicates, at its start.
+pub const LITESTREAM: &str = "\
+    CREATE TABLE _litestream_seq (id INTEGER PRIMARY KEY, seq INTEGER);
+    CREATE TABLE _litestream_lock (id INTEGER)";
+
 /// A live file of `live` sessions and a backup of `backup` ones.
 fn prepared(backup: u32, live: u32) -> Sandbox {
     let sandbox = Sandbox::with_file();
@@ -344,6 +349,36 @@ fn a_bad_backup_is_refused_and_changes_nothing() {
     let sandbox = prepared(3, 5);
     let error = sandbox.run(&["restore", "sessile.db"]).failed(4);
     assert!(error.contains("it is the data file itself"), "{error}");
+}
+
+/// Litestream would stop to replicate without them.
+#[test]
+fn the_tables_of_litestream_outlive_a_backup_without_them() {
+    let sandbox = prepared(3, 5);
+    let restored = |kept: u32| {
+        sandbox.run(&["restore", "backup.db"]).ok();
+        assert_eq!(count(&sandbox), "active: 3 sessions\n");
+        let sql = "SELECT count(*), sum(name IN ('_litestream_seq', '_litestream_lock')) FROM sqlite_schema
+                   WHERE type = 'table' AND name NOT LIKE 'sqlite\\_%' ESCAPE '\\'";
+        let found: (u32, u32) = sandbox
+            .sqlite()
+            .query_row(sql, [], |row| Ok((row.get(0)?, row.get(1)?)))
+            .unwrap();
+        assert_eq!(found, (3 + kept, kept));
+    };
+    restored(0);
+    sandbox.sqlite().execute_batch(LITESTREAM).unwrap();
+    restored(2);
+    // As they are in a backup that has them.
+    let seq = "INSERT INTO _litestream_seq VALUES (1, 7)";
+    sandbox.sqlite().execute_batch(seq).unwrap();
+    sandbox.run(&["backup", "--force", "backup.db"]).ok();
+    sandbox
+        .sqlite()
+        .execute_batch("UPDATE _litestream_seq SET seq = 9")
+        .unwrap();
+    restored(2);
+    assert_eq!(sandbox.number("SELECT seq FROM _litestream_seq"), 7);
 }
 
 #[test]
