@@ -158,6 +158,18 @@ impl Instants {
                 .is_none_or(|mark| self.last_active_at() > mark)
     }
 
+    /// The newest creation, authentication, activity or revocation that is not later than `at`.
+    pub fn newest_event_by(&self, at: Timestamp) -> Option<Timestamp> {
+        let events = [
+            Some(self.created_at),
+            self.authenticated_at,
+            self.last_active_at,
+            self.revoked_at,
+        ];
+        let past = events.into_iter().flatten();
+        past.filter(|event| *event <= at).max()
+    }
+
     /// The last authentication, for which the creation stands in.
     fn authenticated_at(&self) -> Timestamp {
         self.authenticated_at.unwrap_or(self.created_at)

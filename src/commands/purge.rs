@@ -109,8 +109,11 @@ fn purge(
     let before = writer.space()?;
     let purged = writer.purge(outlived)?;
     let vacuumed = is_worth_it(vacuum, purged, writer.space()?).then(|| writer.vacuum());
-    // A reader that keeps the WAL from being emptied keeps nothing else: the next checkpoint does it.
-    writer.empty_wal()?;
+    // A reader that keeps the WAL from being emptied keeps nothing else: the next checkpoint does it. Litestream is such
+    // a reader, for good, and makes its own checkpoints: writers need not wait for attempts in vain.
+    if !writer.is_replicated()? {
+        writer.empty_wal()?;
+    }
     let found = Found {
         vacuumed: matches!(vacuumed, Some(Ok(()))),
         ..Found::new(outlived, purged, before, writer.space()?)

@@ -38,6 +38,8 @@ pub struct Census {
     pub active: u64,
     /// The tenants with the most active sessions, the largest first: as many as were asked for.
     pub tenants: Vec<(String, u64)>,
+    /// The newest creation, authentication or activity, not in the future, of a session that is not revoked.
+    pub newest_event_at: Option<Timestamp>,
     /// As of when.
     pub at: Timestamp,
 }
@@ -123,6 +125,7 @@ fn count(
         at,
         policies,
         active: 0,
+        newest_event_at: None,
         by_tenant: (tenants > 0).then(HashMap::new),
         last: Key::default(),
     };
@@ -154,6 +157,7 @@ struct Tally<'p> {
     at: Timestamp,
     policies: &'p Policies,
     active: u64,
+    newest_event_at: Option<Timestamp>,
     by_tenant: Option<HashMap<String, u64>>,
     /// The last user of a tenant whose sessions were all looked at.
     last: Key,
@@ -184,9 +188,11 @@ impl Tally<'_> {
             }
             // What is no text of ours can have no policy of its own.
             let tenant = str::from_utf8(tenant).unwrap_or_default();
-            if instants(row)?.is_active_at(self.at, self.policies.of_name(tenant)) {
+            let instants = instants(row)?;
+            if instants.is_active_at(self.at, self.policies.of_name(tenant)) {
                 self.add(tenant);
             }
+            self.newest_event_at = self.newest_event_at.max(instants.newest_event_by(self.at));
             looked_at += 1;
             is_over |= is_enough(looked_at);
         }
@@ -213,6 +219,7 @@ impl Tally<'_> {
         Census {
             active: self.active,
             tenants,
+            newest_event_at: self.newest_event_at,
             at: self.at,
         }
     }
@@ -292,6 +299,7 @@ mod tests {
             at: Timestamp::from_millis(1_000),
             policies: &policies,
             active: 0,
+            newest_event_at: None,
             by_tenant: Some(HashMap::new()),
             last: Key::default(),
         };
@@ -303,6 +311,7 @@ mod tests {
         assert!(steps > 100, "{steps}");
         let census = tally.census(1);
         assert_eq!(census.active, 2 * 40 * 8);
+        assert_eq!(census.newest_event_at, Some(Timestamp::from_millis(100)));
         assert_eq!(census.tenants, [("a".to_owned(), 40 * 8)]);
     }
 }

@@ -52,14 +52,7 @@ impl Tally {
             Some(_) => &mut self.expired,
         } += 1;
         self.active += u64::from(instants.is_active_at(at, policy));
-        let events = [
-            Some(instants.created_at),
-            instants.authenticated_at,
-            instants.last_active_at,
-            instants.revoked_at,
-        ];
-        let past = events.into_iter().flatten().filter(|event| *event <= at);
-        self.newest_event_at = past.chain(self.newest_event_at).max();
+        self.newest_event_at = self.newest_event_at.max(instants.newest_event_by(at));
     }
 }
 

@@ -29,6 +29,7 @@ mod import_stopped;
 mod keys;
 mod languages;
 mod limits;
+mod litestream;
 mod logs;
 mod metrics;
 mod openapi;

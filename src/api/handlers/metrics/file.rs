@@ -143,6 +143,14 @@ impl Scrape {
             "As of when they were counted last",
             seconds(census.at),
         )?;
+        if let Some(newest) = census.newest_event_at {
+            gauge(
+                encoder,
+                "newest_event_timestamp_seconds",
+                "The newest creation, authentication or activity in the sessions that are not revoked, when they were counted",
+                seconds(newest),
+            )?;
+        }
         if census.tenants.is_empty() {
             return Ok(());
         }
