@@ -128,7 +128,7 @@ Examples:
     /// Erase a user: every session, with all its fields, and its traces in the file
     ///
     /// What is deleted is overwritten with zeros; then the file is written anew and the WAL emptied, since changes that
-    /// other programs made earlier left traces elsewhere. Readers go on; other writers wait meanwhile. Backups, and
+    /// other programs made earlier left traces elsewhere. Readers go on; other writers wait meanwhile. Backups, replicas and
     /// tables of your own in the file, are not touched. Ends with 2 if a trace may be left.
     #[command(after_help = "\
 Examples:

@@ -28,13 +28,14 @@ pub(super) fn run(args: &Delete) -> anyhow::Result<Done> {
     let is_replicated = writer.is_replicated()?;
     if is_replicated {
         warn(
-            "the file is replicated by Litestream, whose replica keeps what was deleted until its `retention` has passed",
+            "the file is replicated by Litestream: its copy of the WAL beside the file keeps what was deleted until it is \
+             started anew, its replica until its `retention` has passed",
         );
     }
     if is_emptied {
         Ok(Done::Yes)
     } else if is_replicated {
-        bail!("Litestream keeps the WAL, so {again} while Litestream is stopped")
+        bail!("Litestream or another reader keeps the WAL, so {again} while Litestream is stopped")
     } else {
         bail!("a reader's open transaction keeps the WAL, so {again} once it has ended")
     }

@@ -221,8 +221,10 @@ fn lock(backup: &Backup<'_, '_>) -> Result<(), FileFault> {
 /// Compares the live file with what is to be restored, and carries over what belongs into it.
 fn compare(staging: &Connection, path: &Path, options: Options) -> Result<Replaced, FileFault> {
     staging.execute("ATTACH ?1 AS live", [uri(path, "mode=ro")])?;
+    // Of a file whose sessions can't be read, too.
+    let kept = keep_replicated(staging);
     staging.execute_batch("BEGIN")?;
-    let compared = carry_over(staging, options.keep_revocations);
+    let compared = kept.and_then(|()| carry_over(staging, options.keep_revocations));
     staging.execute_batch(if compared.is_ok() {
         "COMMIT; DETACH live"
     } else {
@@ -247,7 +249,6 @@ fn carry_over(staging: &Connection, keep_revocations: bool) -> rusqlite::Result<
         let revived: i64 = staging.query_row(COUNT_REVIVED, [], |row| row.get(0))?;
         comparison.revived = revived.unsigned_abs();
     }
-    keep_replicated(staging)?;
     // A file of format 1 has no audit.
     let is_audited =
         "SELECT EXISTS (SELECT 1 FROM live.sqlite_schema WHERE name = 'sessile_audit')";

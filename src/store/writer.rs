@@ -6,6 +6,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use rusqlite::{Connection, OpenFlags, TransactionBehavior};
+use rustix::fs::Mode;
+use rustix::process::umask;
 
 use super::backup::refuse_leftovers;
 use super::import::Import;
@@ -16,6 +18,14 @@ pub(super) const BUSY_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// The mode that a new file asks for, less the umask: a group of writers and readers may share it.
 const FILE_MODE: u32 = 0o660;
+
+/// The mode that a new file gets.
+pub(super) fn new_file_mode() -> u32 {
+    // It can't be read without being set.
+    let mask = umask(Mode::all());
+    umask(mask);
+    FILE_MODE & !mask.as_raw_mode()
+}
 
 /// Makes a new, empty file, or finds that `path` already is a sessile file and leaves it as it is.
 /// Returns whether a file was made.

@@ -379,6 +379,13 @@ fn the_tables_of_litestream_outlive_a_backup_without_them() {
         .unwrap();
     restored(2);
     assert_eq!(sandbox.number("SELECT seq FROM _litestream_seq"), 7);
+
+    // Beside sessions that can't be read any more.
+    let sandbox = prepared(3, 5);
+    let damage = format!("{LITESTREAM}; DROP TABLE session");
+    sandbox.sqlite().execute_batch(&damage).unwrap();
+    sandbox.run(&["restore", "backup.db"]).ok();
+    assert_eq!(sandbox.number("SELECT count(*) FROM _litestream_lock"), 0);
 }
 
 #[test]

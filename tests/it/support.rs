@@ -229,6 +229,17 @@ impl Small {
         }
     }
 
+    /// A folder that is there already, at another place.
+    pub fn bind(folder: &Path, at: PathBuf) -> Self {
+        fs::create_dir(&at).unwrap();
+        let bound = Command::new("mount")
+            .arg("--bind")
+            .args([folder, &at])
+            .status();
+        assert!(bound.unwrap().success());
+        Self(at)
+    }
+
     pub fn grow(&self) {
         let grown = Command::new("mount")
             .args(["-o", "remount,size=200m"])
@@ -364,9 +375,17 @@ impl Server {
 }
 
 impl Drop for Server {
+    /// Where a test has failed, the log may say why.
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
+        if std::thread::panicking()
+            && let Some(mut stderr) = self.child.stderr.take()
+        {
+            let mut log = String::new();
+            let _ = stderr.read_to_string(&mut log);
+            let _ = writeln!(std::io::stderr(), "the server's log: {log}");
+        }
     }
 }
 

@@ -1,16 +1,18 @@
 //! `swap`: another file in the place of the served one, which servers go over to without a refused or a wrong answer.
 
 use std::fs;
-use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::os::unix::fs::{MetadataExt, PermissionsExt, chown, symlink};
+use std::os::unix::process::CommandExt;
 use std::process::Stdio;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::sleep;
 use std::time::Duration;
 
 use rusqlite::Connection;
 use serde_json::Value;
 
-use crate::callers::beside_callers;
-use crate::support::{Ended, KEY, Sandbox, Server, question};
+use crate::callers::{Stop, beside_callers};
+use crate::support::{Ended, KEY, Sandbox, Server, Small, closed_to_others, question, skipped};
 
 /// A file that somebody writes elsewhere, of which copies come.
 struct Writer(Sandbox);
@@ -53,6 +55,8 @@ fn nodes() -> (Writer, Sandbox) {
         said.starts_with(begin) && said.ends_with(" ago\n"),
         "{said}"
     );
+    let mode = |sandbox: &Sandbox| fs::metadata(sandbox.database()).unwrap().mode();
+    assert_eq!(mode(&reader), mode(&writer.0), "as `init` makes one");
     (writer, reader)
 }
 
@@ -81,7 +85,7 @@ fn a_server_goes_over_at_its_next_request() {
     let fields = [("X-API-Key", KEY), ("X-Tenant-ID", "t")];
     let follows = |before, now| now == before || now == before + 1;
     beside_callers(&server, follows, || {
-        for state in 2..=40u64 {
+        for state in 2..=30u64 {
             writer.add(1);
             writer.beat();
             writer.copy_to(&reader);
@@ -155,13 +159,113 @@ fn it_is_as_open_as_the_one_before_and_leaves_nothing_behind() {
     // A symbolic link to the file stays one.
     let (away, link) = (reader.path("elsewhere.db"), reader.path("link.db"));
     fs::rename(&database, &away).unwrap();
-    std::os::unix::fs::symlink(&away, &link).unwrap();
+    symlink(&away, &link).unwrap();
     writer.copy_to(&reader);
+    // And one to the new file is not what comes into the place.
+    fs::create_dir(reader.path("folder")).unwrap();
+    fs::rename(reader.path("new.db"), reader.path("folder/new.db")).unwrap();
+    symlink("folder/new.db", reader.path("new.db")).unwrap();
     reader
         .run(&["swap", "--database", "link.db", "new.db"])
         .ok();
-    assert!(fs::symlink_metadata(&link).unwrap().is_symlink());
+    assert!(link.is_symlink() && !away.is_symlink());
     assert!(!reader.path("new.db").exists());
+
+    // One that was made beforehand, for its mode.
+    writer.copy_to(&reader);
+    let touched = reader.write("touched.db", "");
+    fs::set_permissions(&touched, fs::Permissions::from_mode(0o664)).unwrap();
+    let ended = reader.run(&["swap", "--database", "touched.db", "new.db"]);
+    assert_eq!(ended.stderr, "");
+    ended.ok();
+    assert_eq!(fs::metadata(&touched).unwrap().mode() & 0o777, 0o664);
+}
+
+/// Those who open the file meanwhile, as commands do, meet the old one or the new one.
+#[test]
+fn commands_beside_it_meet_one_of_both() {
+    let (writer, reader) = nodes();
+    let _server = reader.serve(&[]);
+    let done = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let ask = |args: &'static [&str]| {
+            let (reader, done) = (&reader, &done);
+            scope.spawn(move || {
+                let (mut last, mut times) = (0, 0);
+                while !done.load(Ordering::Relaxed) {
+                    let said: Value = serde_json::from_str(&reader.run(args).ok()).unwrap();
+                    let count = said["session_count"].as_u64().or(said["sessions"].as_u64());
+                    assert!(count.unwrap() >= last, "{last} became {said}");
+                    (last, times) = (count.unwrap(), times + 1);
+                }
+                times
+            })
+        };
+        let asking = [
+            ask(&["stats", "--json"]),
+            ask(&["check", "--json", "--tenant", "t", "u"]),
+        ];
+        let stop = Stop(&done);
+        for _ in 0..30 {
+            // A different length each time.
+            writer.add(1_000);
+            writer.beat();
+            writer.copy_to(&reader);
+            reader.run(&["swap", "new.db"]).ok();
+        }
+        drop(stop);
+        for asked in asking {
+            assert!(asked.join().unwrap() > 30, "beside every swap");
+        }
+    });
+}
+
+/// As root, and as who may not.
+#[test]
+fn it_belongs_to_whom_the_one_before_belonged() {
+    const NOBODY: u32 = 65_534;
+    if !nix::unistd::Uid::effective().is_root() {
+        return skipped("only root can give files to others");
+    }
+    let (writer, reader) = nodes();
+    let database = reader.database();
+    chown(&database, Some(NOBODY), Some(NOBODY)).unwrap();
+    writer.copy_to(&reader);
+    reader.run(&["swap", "new.db"]).ok();
+    let found = fs::metadata(&database).unwrap();
+    assert_eq!((found.uid(), found.gid()), (NOBODY, NOBODY));
+
+    let folder = reader.path("").canonicalize().unwrap();
+    for path in [folder.join("x"), env!("CARGO_BIN_EXE_sessile").into()] {
+        if let Some(closed) = closed_to_others(&path).filter(|closed| *closed != folder) {
+            return skipped(&format!("others can't get into {}", closed.display()));
+        }
+    }
+    fs::set_permissions(&folder, fs::Permissions::from_mode(0o777)).unwrap();
+    let swap = |owner: u32| {
+        writer.copy_to(&reader);
+        let new = reader.path("new.db");
+        chown(&new, Some(owner), Some(owner)).unwrap();
+        fs::set_permissions(&new, fs::Permissions::from_mode(0o644)).unwrap();
+        let mut command = reader.command(&["swap", "new.db"]);
+        Ended::from(command.uid(NOBODY).gid(NOBODY).output().unwrap())
+    };
+    swap(NOBODY).ok();
+    let refusal = |sentence: &str, ended: Ended| {
+        let said = ended.failed(4);
+        assert!(
+            said.contains(sentence) && said.ends_with("run this as that user\n"),
+            "{said}"
+        );
+    };
+    // Its mode is not to change for somebody else's file, nor is its owner.
+    refusal("the user 65534 and the group 65534", swap(0));
+    chown(&database, Some(0), Some(0)).unwrap();
+    fs::set_permissions(&database, fs::Permissions::from_mode(0o644)).unwrap();
+    refusal(
+        "it can't be given to the user 0 and the group 0",
+        swap(NOBODY),
+    );
 }
 
 /// What was refused is told in a sentence, and both files are as they were.
@@ -197,6 +301,12 @@ fn a_file_that_is_written_here_is_left_alone() {
     writer.copy_to(&reader);
     reader.write("sessile.db-wal", "stale");
     refused(&reader, &["new.db"], "sessile.db-wal has 5 bytes");
+
+    // Of a link that leads nowhere, as to a disk that is not there yet.
+    fs::remove_file(reader.path("sessile.db-wal")).unwrap();
+    symlink("disk/sessile.db", reader.database()).unwrap();
+    refused(&reader, &["new.db"], "sessile.db: there is no such file");
+    assert!(reader.database().is_symlink());
 }
 
 #[test]
@@ -279,6 +389,26 @@ fn only_a_sound_file_of_ours_is_taken() {
     );
 }
 
+/// Neither by another disk, nor by another place where the same disk is mounted.
+#[test]
+fn what_a_rename_can_not_move_is_refused() {
+    let (writer, reader) = nodes();
+    let Some(_small) = Small::mount(reader.path("small")) else {
+        return; // the reason is printed
+    };
+    let _bound = Small::bind(&reader.path(""), reader.path("bound"));
+    writer.copy_to(&reader);
+    fs::copy(reader.path("new.db"), reader.path("small/new.db")).unwrap();
+    let server = reader.serve(&[]);
+    let shm = || fs::metadata(reader.path("sessile.db-shm")).unwrap().ino();
+    let before = shm();
+    let sentence = "it is on another file system than ";
+    refused(&reader, &["small/new.db"], sentence);
+    assert_eq!(shm(), before, "the server need not look again");
+    refused(&reader, &["bound/new.db"], sentence);
+    assert_eq!(count(&server), 1);
+}
+
 #[test]
 fn contents_do_not_go_back() {
     let (writer, reader) = nodes();
@@ -333,7 +463,7 @@ fn a_killed_swap_has_done_all_or_nothing() {
     let (writer, reader) = nodes();
     writer.add(20_000);
     let server = reader.serve(&[]);
-    let follows = |before: u64, now: u64| now == before || now > 20_000 || before > 20_000;
+    let follows = |before: u64, now: u64| before <= now && (now == 1 || now == 20_001);
     beside_callers(&server, follows, || {
         let (mut killed, mut delay) = (0, Duration::from_millis(1));
         while delay < Duration::from_secs(20) {
