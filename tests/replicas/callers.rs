@@ -136,7 +136,9 @@ fn go_round(shared: &Shared, node: &Asked) -> Seen {
         count = caller.count(&name(user)).map(|count| (user, count));
         sleep(PAUSE.mul_f64(random_range(0.0..2.0)));
     }
-    caller.seen.reconnected = caller.client.reconnected;
+    if !node.may_be_gone() {
+        caller.seen.reconnected = caller.client.reconnected;
+    }
     caller.seen
 }
 
@@ -228,6 +230,19 @@ impl Caller<'_> {
         self.node.stated.fetch_max(stated, Ordering::SeqCst);
         if self.shared.is_replicated.load(Ordering::SeqCst) {
             self.seen.stated.push((at - stated) as f64);
+            self.is_ready();
+        }
+    }
+
+    /// While there is a writer node no data is stale.
+    fn is_ready(&mut self) {
+        let response = self.client.ask(request("/readyz", "").as_bytes());
+        let is_ready = response
+            .as_ref()
+            .is_ok_and(|response| response.status == 200);
+        if !is_ready && self.shared.is_replicated.load(Ordering::SeqCst) {
+            let said = response.map_or_else(|error| error.to_string(), |response| response.body);
+            self.wrong(&format!("is not ready: {said}"));
         }
     }
 }

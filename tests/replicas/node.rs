@@ -4,8 +4,10 @@ use std::fs;
 use std::path::PathBuf;
 use std::process::Command;
 
+use rusqlite::{Connection, OpenFlags};
 use sessile::time::Timestamp;
 
+use crate::login::{TENANT, TICK};
 use crate::process::{Process, Took, run};
 use crate::shared::Shared;
 
@@ -115,6 +117,17 @@ impl Node {
     /// Takes over the newest state of the replica.
     pub(crate) fn follow(&self) -> Result<Took, String> {
         run(&mut self.packaged("follow"), &self.log())
+    }
+
+    /// How many commits of the login system are in the file itself, where nobody writes it.
+    pub(crate) fn held(&self) -> u64 {
+        let uri = format!("file:{}?immutable=1", self.database().display());
+        let file = Connection::open_with_flags(uri, OpenFlags::default()).unwrap();
+        let sql = "SELECT count(*) FROM session WHERE tenant_id = ?1 AND user_id = ?2";
+        let held: i64 = file
+            .query_row(sql, [TENANT, TICK], |row| row.get(0))
+            .unwrap();
+        held.cast_unsigned()
     }
 
     /// Takes over the state of a moment.

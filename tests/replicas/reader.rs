@@ -44,6 +44,12 @@ impl Reader {
             shared.refreshing.fetch_add(1, Ordering::SeqCst);
             let followed = self.node.follow();
             shared.refreshing.fetch_sub(1, Ordering::SeqCst);
+            if followed.is_ok() {
+                // Whoever asks from now on is answered from this file, or a newer one.
+                self.asked
+                    .held
+                    .fetch_max(self.node.held(), Ordering::SeqCst);
+            }
             match followed {
                 Ok(took) if shared.is_replicated.load(Ordering::SeqCst) => all.push(took),
                 Ok(_) => {}
