@@ -14,6 +14,7 @@ use crate::clock::{now, wall};
 use crate::history::USERS;
 use crate::login::{TENANT, TICK, name};
 use crate::node::KEY;
+use crate::seen::Seen;
 use crate::shared::{Asked, Shared};
 
 /// Of each node, and each with a connection.
@@ -26,32 +27,6 @@ const PAUSE: Duration = Duration::from_millis(3);
 /// opened anew.
 const STATED: u32 = 25;
 const RECONNECTED: u32 = 1_000;
-
-/// What one caller saw, or many. Times are in milliseconds.
-#[derive(Default)]
-pub(crate) struct Seen {
-    pub(crate) answers: u64,
-    pub(crate) wrong: u64,
-    pub(crate) reconnected: u64,
-    /// The age of the data at each answer, and at each heartbeat that was stated the age by that.
-    pub(crate) ages: Vec<f64>,
-    pub(crate) stated: Vec<f64>,
-    /// How long answers took while no read node was taking a state over, and while one was.
-    pub(crate) quiet: Vec<f64>,
-    pub(crate) beside: Vec<f64>,
-}
-
-impl Seen {
-    pub(crate) fn add(&mut self, other: Self) {
-        self.answers += other.answers;
-        self.wrong += other.wrong;
-        self.reconnected += other.reconnected;
-        self.ages.extend(other.ages);
-        self.stated.extend(other.stated);
-        self.quiet.extend(other.quiet);
-        self.beside.extend(other.beside);
-    }
-}
 
 /// A request for a user's sessions.
 pub(crate) fn question(tenant: &str, user: &str, fields: &str) -> String {
@@ -221,7 +196,16 @@ impl Caller<'_> {
             return;
         };
         let at = wall();
-        let Some(stated) = heartbeat(&response.body) else {
+        // A file that can't be looked at in time is one of which nothing is said.
+        if gauge(&response.body, "sessile_database_file_bytes").is_none() {
+            self.seen.silent += 1;
+            return;
+        }
+        let heartbeat = gauge(
+            &response.body,
+            "sessile_database_heartbeat_timestamp_seconds",
+        );
+        let Some(stated) = heartbeat.map(|seconds| (seconds * 1e3).round() as i64) else {
             return self.wrong("states no heartbeat");
         };
         if stated < before {
@@ -247,9 +231,8 @@ impl Caller<'_> {
     }
 }
 
-/// The heartbeat in what `/metrics` says, in milliseconds.
-fn heartbeat(metrics: &str) -> Option<i64> {
-    let name = "sessile_database_heartbeat_timestamp_seconds ";
-    let value = metrics.lines().find_map(|line| line.strip_prefix(name))?;
-    Some((value.parse::<f64>().ok()? * 1e3).round() as i64)
+/// A value in what `/metrics` says.
+fn gauge(metrics: &str, name: &str) -> Option<f64> {
+    let mut values = metrics.lines().filter_map(|line| line.strip_prefix(name));
+    values.find_map(|value| value.strip_prefix(' ')?.parse().ok())
 }

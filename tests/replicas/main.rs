@@ -33,6 +33,7 @@ mod process;
 mod reader;
 mod recovery;
 mod report;
+mod seen;
 mod shared;
 mod writer;
 

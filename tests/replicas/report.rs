@@ -3,12 +3,12 @@
 use std::process::ExitCode;
 use std::time::Duration;
 
-use crate::callers::Seen;
 use crate::figures::median;
 use crate::oracle::Counted;
 use crate::process::Took;
 use crate::recovery::Recovery;
 use crate::say;
+use crate::seen::Seen;
 use crate::shared::Shared;
 use crate::writer::Replicated;
 
@@ -84,7 +84,12 @@ fn asked(name: &str, seen: &Seen) {
 
 fn read(seen: &Seen, refreshes: &[Took]) {
     say(&format!("  age of the data: {}", spread(&seen.ages)));
-    say(&format!("  by its heartbeat: {}", spread(&seen.stated)));
+    say(&format!(
+        "  by its heartbeat: {} of {}, which was not told {} times",
+        spread(&seen.stated),
+        seen.stated.len(),
+        seen.silent
+    ));
     let took = |time: fn(&Took) -> Duration| {
         median(refreshes.iter().map(|took| time(took).as_secs_f64() * 1e3))
     };
