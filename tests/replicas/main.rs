@@ -53,6 +53,9 @@ use writer::Writer;
 /// For how long read nodes are asked before they take over anything.
 const QUIET: Duration = Duration::from_secs(2);
 
+/// How long read nodes may take to hold what is committed.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
+
 pub(crate) struct Options {
     /// From the first time that a read node takes over a state until the writer node is killed.
     duration: Duration,
@@ -116,11 +119,16 @@ fn test(shared: &Shared) -> Figures {
             .each_ref()
             .map(|reader| callers::ask(scope, shared, &reader.asked));
         let working = writer.work(scope, shared);
-        shared.is_replicated.store(true, Ordering::SeqCst);
         sleep(QUIET);
         let following = readers
             .each_ref()
             .map(|reader| scope.spawn(|| reader.follow(shared)));
+        // What has grown old before that is no age.
+        let held = shared.history.numbers().1;
+        for reader in &readers {
+            reader.goes_on(shared, held, PATIENCE);
+        }
+        shared.is_replicated.store(true, Ordering::SeqCst);
         let before = writer.replication(shared);
         sleep(shared.options.duration / 2);
         let moment = wall();

@@ -78,14 +78,14 @@ impl Reader {
         killed.at.elapsed()
     }
 
-    /// Waits until it is ready again, and holds more than `held` commits: how long that took.
+    /// Waits until it is ready, and holds more than `held` commits: how long that took.
     pub(crate) fn goes_on(&self, shared: &Shared, held: u64, patience: Duration) -> Duration {
         let began = Instant::now();
         let mut client = Client::new(&self.asked.address);
         while self.asked.held() <= held || !self.is_ready(shared, &mut client) {
             if began.elapsed() > patience {
                 shared.fault(format!(
-                    "{} does not follow the new writer node",
+                    "{} does not follow the writer node",
                     self.node.name
                 ));
                 break;

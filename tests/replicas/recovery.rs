@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use sessile::time::Timestamp;
 
-use crate::callers::{Callers, counted, question};
+use crate::PATIENCE;
+use crate::callers::{counted, question};
 use crate::client::Client;
 use crate::login::{TENANT, TICK};
 use crate::node::Node;
@@ -14,14 +15,11 @@ use crate::oracle::{Counted, count_again};
 use crate::process::{Process, Took};
 use crate::reader::Reader;
 use crate::shared::Shared;
-use crate::writer::{Killed, Writer};
+use crate::writer::{Killed, Work, Writer};
 
 /// How much older than the moment that it is asked for a state may be: `monitor-interval` and `sync-interval`, a second
 /// each, and what a machine with other work takes.
 const OLDER: i64 = 5_000;
-
-/// How long read nodes may take to follow a new writer node.
-const PATIENCE: Duration = Duration::from_secs(30);
 
 /// For how long a new writer node is looked at then.
 const AFTERWARDS: Duration = Duration::from_secs(3);
@@ -110,7 +108,7 @@ pub(crate) fn go_on<'s>(
     shared: &'s Shared,
     (node, server, address): Restored,
     readers: &'s [Reader; 2],
-) -> (Writer, Callers<'s>, [Duration; 2]) {
+) -> (Writer, Work<'s>, [Duration; 2]) {
     let new = Writer::with(node, server, address);
     let held = shared.history.numbers().1;
     let working = new.work(scope, shared);

@@ -31,27 +31,15 @@ pub(crate) struct Figures {
 
 pub(crate) fn tell(shared: &Shared, figures: &Figures) -> ExitCode {
     replication(&figures.replicated);
-    asked("writer", &figures.written);
-    for (number, (seen, refreshes)) in figures.read.iter().zip(&figures.refreshes).enumerate() {
-        asked(&format!("reader-{}", number + 1), seen);
-        read(seen, refreshes);
-    }
+    asked("writer node", &figures.written);
+    asked("new writer node", &figures.written_anew);
+    readers(figures);
     recovery(&figures.recovery);
-    let [red, followed] = [figures.turned_red, figures.followed].map(|times| {
-        let [first, second] = times.map(|time| time.as_secs_f64());
-        format!("after {first:.1} and {second:.1} s")
-    });
-    say(&format!(
-        "read nodes said {red} that they are stale, and followed the new writer node {followed}"
-    ));
-    asked("new writer", &figures.written_anew);
-    for end in &figures.end {
-        say(&format!("a read node's file at the end: {}", counted(end)));
-    }
     let (faults, told) = shared.faults();
-    say(&format!(
-        "wrong answers, and what did not come to pass: {faults}"
-    ));
+    row(
+        "wrong answers, and what did not come to pass",
+        &[faults.to_string()],
+    );
     for fault in &told {
         say(&format!("  {fault}"));
     }
@@ -62,90 +50,137 @@ pub(crate) fn tell(shared: &Shared, figures: &Figures) -> ExitCode {
     }
 }
 
+/// What is told, with a value, or with one of each read node.
+fn row(what: &str, values: &[String]) {
+    let values: String = values.iter().map(|value| format!("{value:>14}")).collect();
+    say(&format!("{what:<62}{values}"));
+}
+
 fn replication(replicated: &Replicated) {
     let seconds = replicated.span.as_secs_f64();
-    say(&format!(
-        "litestream: {:.0} commits/s; {} files of {:.0} bytes a commit, {} snapshots, the largest of {:.2} MB; {:.1} % of a processor",
-        replicated.commits as f64 / seconds,
-        replicated.files,
-        replicated.bytes as f64 / replicated.commits as f64,
-        replicated.snapshots,
-        replicated.snapshot as f64 / 1e6,
-        100.0 * replicated.processor.as_secs_f64() / seconds,
-    ));
+    let commits = replicated.commits as f64;
+    say("Litestream on the writer node");
+    row("  commits a second", &[format!("{:.0}", commits / seconds)]);
+    row(
+        "  share of a processor",
+        &[format!(
+            "{:.1} %",
+            100.0 * replicated.processor.as_secs_f64() / seconds
+        )],
+    );
+    row(
+        "  replica, a commit",
+        &[format!("{:.0} B", replicated.bytes as f64 / commits)],
+    );
+    row("  files of commits", &[replicated.files.to_string()]);
+    row("  snapshots", &[replicated.snapshots.to_string()]);
+    row("  the largest", &[megabytes(replicated.snapshot)]);
 }
 
 fn asked(name: &str, seen: &Seen) {
-    say(&format!(
-        "{name}: {} answers, {} wrong; {} times the server had closed the connection",
-        seen.answers, seen.wrong, seen.reconnected
-    ));
+    say(name);
+    row("  answers", &[seen.answers.to_string()]);
+    row("  wrong", &[seen.wrong.to_string()]);
 }
 
-fn read(seen: &Seen, refreshes: &[Took]) {
-    say(&format!("  age of the data: {}", spread(&seen.ages)));
-    say(&format!(
-        "  by its heartbeat: {} of {}, which was not told {} times",
-        spread(&seen.stated),
-        seen.stated.len(),
-        seen.silent
-    ));
-    let took = |time: fn(&Took) -> Duration| {
-        median(refreshes.iter().map(|took| time(took).as_secs_f64() * 1e3))
+fn readers(figures: &Figures) {
+    let seen = |what: &str, value: &dyn Fn(&Seen) -> String| {
+        row(what, &figures.read.each_ref().map(value));
     };
-    say(&format!(
-        "  {} states taken over, in {:.0} ms each, and {:.0} ms of the processors",
-        refreshes.len(),
-        took(|took| took.time),
-        took(|took| took.processor),
-    ));
-    say(&format!(
-        "  answers: p99 {:.2} ms of {} beside that, {:.2} ms of {} else",
-        at(&seen.beside, 0.99),
-        seen.beside.len(),
-        at(&seen.quiet, 0.99),
-        seen.quiet.len(),
-    ));
+    say("read nodes");
+    seen("  answers", &|seen| seen.answers.to_string());
+    seen("  wrong", &|seen| seen.wrong.to_string());
+    seen("  connections that they closed", &|seen| {
+        seen.reconnected.to_string()
+    });
+    seen("  age of the data, median", &|seen| at(&seen.ages, 0.5));
+    seen("  p99", &|seen| at(&seen.ages, 0.99));
+    seen("  worst", &|seen| at(&seen.ages, 1.0));
+    seen("  age by its heartbeat, median", &|seen| {
+        at(&seen.stated, 0.5)
+    });
+    seen("  worst", &|seen| at(&seen.stated, 1.0));
+    seen("  times that nothing was said of it", &|seen| {
+        seen.silent.to_string()
+    });
+    let took = |what: &str, value: &dyn Fn(&[Took]) -> String| {
+        row(what, &figures.refreshes.each_ref().map(|took| value(took)));
+    };
+    took("  states taken over", &|took| took.len().to_string());
+    took("  time of one, median", &|took| {
+        middle(took, |took| took.time)
+    });
+    took("  of the processors", &|took| {
+        middle(took, |took| took.processor)
+    });
+    seen("  an answer meanwhile, p99", &|seen| at(&seen.beside, 0.99));
+    seen("  an answer else, p99", &|seen| at(&seen.quiet, 0.99));
+    row(
+        "  stale by /readyz, after the writer node was killed",
+        &figures.turned_red.map(time),
+    );
+    row(
+        "  follows the new one, after its begin",
+        &figures.followed.map(time),
+    );
+    row(
+        "  users counted again in its file at the end",
+        &figures.end.each_ref().map(|end| end.answers.to_string()),
+    );
+    row(
+        "  wrong",
+        &figures.end.each_ref().map(|end| end.wrong.to_string()),
+    );
 }
 
 fn recovery(recovery: &Recovery) {
-    say(&format!(
-        "recovery: the new writer node answers {:.2} s after the kill, of which {:.2} s restored the newest state: {}",
-        recovery.time.as_secs_f64(),
-        recovery.restored.time.as_secs_f64(),
-        counted(&recovery.newest),
-    ));
-    say(&format!(
-        "  {} commits of the last {} ms are lost",
-        recovery.lost, recovery.lost_millis
-    ));
-    say(&format!(
-        "to a moment: restored in {:.2} s, {} ms older than that: {}",
-        recovery.moment_restored.time.as_secs_f64(),
-        recovery.older_millis,
-        counted(&recovery.moment),
-    ));
+    let counted = |counted: &Counted| {
+        row("  users counted again", &[counted.answers.to_string()]);
+        row("  wrong", &[counted.wrong.to_string()]);
+    };
+    say("recovery");
+    row(
+        "  from the kill to an answer of a new writer node",
+        &[time(recovery.time)],
+    );
+    row(
+        "  of that, to restore the newest state",
+        &[time(recovery.restored.time)],
+    );
+    row("  commits in it", &[recovery.newest.held.to_string()]);
+    row("  commits lost", &[recovery.lost.to_string()]);
+    row("  of the last", &[format!("{} ms", recovery.lost_millis)]);
+    counted(&recovery.newest);
+    row(
+        "  to restore a moment",
+        &[time(recovery.moment_restored.time)],
+    );
+    row("  commits in it", &[recovery.moment.held.to_string()]);
+    row(
+        "  older than the moment by",
+        &[format!("{} ms", recovery.older_millis)],
+    );
+    counted(&recovery.moment);
 }
 
-fn counted(counted: &Counted) -> String {
-    format!(
-        "{} commits; {} users counted again, {} wrong",
-        counted.held, counted.answers, counted.wrong
-    )
+fn time(time: Duration) -> String {
+    format!("{:.2} s", time.as_secs_f64())
 }
 
-fn spread(millis: &[f64]) -> String {
-    format!(
-        "median {:.0} ms, p99 {:.0} ms, worst {:.0} ms",
-        median(millis.iter().copied()),
-        at(millis, 0.99),
-        at(millis, 1.0)
-    )
+fn megabytes(bytes: u64) -> String {
+    format!("{:.2} MB", bytes as f64 / 1e6)
 }
 
-/// The value below which a share of all is.
-fn at(values: &[f64], share: f64) -> f64 {
+fn middle(took: &[Took], time: fn(&Took) -> Duration) -> String {
+    let millis = median(took.iter().map(|took| time(took).as_secs_f64() * 1e3));
+    format!("{millis:.0} ms")
+}
+
+/// The value, in milliseconds, below which a share of all is.
+fn at(values: &[f64], share: f64) -> String {
     let mut values = values.to_vec();
     values.sort_by(f64::total_cmp);
-    values[((values.len() - 1) as f64 * share) as usize]
+    let last = values.len().saturating_sub(1);
+    let value = values.get((last as f64 * share) as usize);
+    value.map_or("none".to_owned(), |value| format!("{value:.1} ms"))
 }

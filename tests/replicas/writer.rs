@@ -4,13 +4,14 @@ use std::fs;
 use std::ops::Sub;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::thread::{Scope, sleep};
+use std::thread::{Scope, ScopedJoinHandle, sleep};
 use std::time::{Duration, Instant};
 
 use crate::callers::{self, Callers};
 use crate::clock::wall;
 use crate::node::{Node, sizes};
 use crate::process::Process;
+use crate::seen::Seen;
 use crate::shared::{Asked, Shared};
 use crate::{data, login, oracle};
 
@@ -23,6 +24,19 @@ pub(crate) struct Writer {
     server: Process,
     beating: Process,
     replicating: Process,
+}
+
+/// Who uses the node.
+pub(crate) struct Work<'s> {
+    login: ScopedJoinHandle<'s, ()>,
+    callers: Callers<'s>,
+}
+
+impl Work<'_> {
+    pub(crate) fn join(self) -> Seen {
+        self.login.join().unwrap();
+        self.callers.join()
+    }
 }
 
 /// When the writer node was killed, by both clocks, and how many commits were done.
@@ -82,10 +96,12 @@ impl Writer {
     }
 
     /// Has the login system write, and callers ask.
-    pub(crate) fn work<'s>(&self, scope: &'s Scope<'s, '_>, shared: &'s Shared) -> Callers<'s> {
+    pub(crate) fn work<'s>(&self, scope: &'s Scope<'s, '_>, shared: &'s Shared) -> Work<'s> {
         let (asked, database) = (self.asked.clone(), self.node.database());
-        scope.spawn(move || login::run(shared, &asked, &database));
-        callers::ask(scope, shared, &self.asked)
+        Work {
+            login: scope.spawn(move || login::run(shared, &asked, &database)),
+            callers: callers::ask(scope, shared, &self.asked),
+        }
     }
 
     /// What Litestream has done until now.
