@@ -9,7 +9,8 @@ use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use rand::random_range;
 
 use crate::client::{Client, Response};
-use crate::model::{Answer, now, wall};
+use crate::clock::{now, wall};
+use crate::model::Answer;
 use crate::shared::{Shared, count, name, once_in, tenant};
 
 /// How long after an answer it is judged: by then every commit before it has been heard of.

@@ -15,6 +15,7 @@
 
 mod callers;
 mod client;
+mod clock;
 mod model;
 mod shared;
 mod turns;
@@ -148,8 +149,8 @@ fn soak(options: &Options) -> ExitCode {
 
         shared.sleep(options.duration.min(Duration::from_secs(10)) / 2);
         before = State::of(id);
-        let begun = model::now();
-        while model::now() - begun < u64::try_from(options.duration.as_nanos()).unwrap()
+        let begun = clock::now();
+        while clock::now() - begun < u64::try_from(options.duration.as_nanos()).unwrap()
             && !shared.is_over()
         {
             shared.sleep(Duration::from_millis(500));

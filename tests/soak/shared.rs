@@ -8,7 +8,8 @@ use std::time::Duration;
 
 use rand::random_range;
 
-use crate::model::{Model, now};
+use crate::clock::now;
+use crate::model::Model;
 
 /// The tenants; a user belongs to one of them.
 const TENANTS: [&str; 3] = ["acme", "tnt_xyz789", "~"];

@@ -11,7 +11,8 @@ use std::time::Duration;
 use rand::random_range;
 
 use crate::client::Client;
-use crate::model::{State, now, wall};
+use crate::clock::{now, wall};
+use crate::model::State;
 use crate::shared::{Shared, count, name, once_in, tenant};
 use crate::writers::{self, LASTING, Writers, connect, note_step};
 

@@ -15,7 +15,8 @@ use std::time::Duration;
 use rand::random_range;
 use rusqlite::Connection;
 
-use crate::model::{State, now, wall};
+use crate::clock::{now, wall};
+use crate::model::State;
 use crate::shared::{Shared, count, name, once_in, tenant};
 
 /// The expiry of sessions that outlive the soak: 2286-11-20.
