@@ -110,7 +110,7 @@ fn purge(
     let purged = writer.purge(outlived)?;
     let vacuumed = is_worth_it(vacuum, purged, writer.space()?).then(|| writer.vacuum());
     // A reader that keeps the WAL from being emptied keeps nothing else: the next checkpoint does it. Litestream is such
-    // a reader, for good, and makes its own checkpoints: writers need not wait for attempts in vain.
+    // a reader, for good, and cuts the WAL itself: writers need not wait for attempts in vain.
     if !writer.is_replicated()? {
         writer.empty_wal()?;
     }

@@ -21,7 +21,7 @@ use super::backup::{
     Depth, Lone, busy, check_integrity, copy_all, count, finish, is_full, is_same, sync_folder, uri,
 };
 use super::reader::{prepare, read_only};
-use super::writer::{connect, create_empty};
+use super::writer::{connect, create_empty, is_replicated};
 use super::{FileFault, StoreError, harden, schema};
 
 /// How long the checkpoint after a restore waits for readers.
@@ -167,9 +167,14 @@ fn replace(
         schema::verify_for_writing(&live)?;
         // What was restored is in the file, and stays there whatever becomes of this: it only gives the space of the
         // WAL back, unless a reader of long needs it. Writers wait for the second checkpoint, so the first, which
-        // nobody waits for, does the work.
+        // nobody waits for, does the work. Litestream cuts the WAL itself, once it has copied all of it.
         live.busy_timeout(CHECKPOINT_TIMEOUT)?;
-        for checkpoint in ["PASSIVE", "TRUNCATE"] {
+        let checkpoints: &[_] = if is_replicated(&live)? {
+            &["PASSIVE"]
+        } else {
+            &["PASSIVE", "TRUNCATE"]
+        };
+        for checkpoint in checkpoints {
             let _ = live.query_row(&format!("PRAGMA wal_checkpoint({checkpoint})"), [], |_| {
                 Ok(())
             });

@@ -20,6 +20,13 @@ const TURN: Duration = Duration::from_millis(100);
 /// How often a checkpoint is tried: for five seconds in all. A server lets go of its snapshots in a tenth of one.
 const TURNS: u32 = 25;
 
+/// In how many turns in a row readers must have let go of all of the WAL before that of a replicated file is cut.
+///
+/// Litestream lets go of it for a moment in each of its checkpoints, after it has copied what it found. A commit between
+/// that and a cut in this moment would be in no replica, and nothing would tell. Where it runs, several such moments in a
+/// row are not met.
+const LET_GO: u32 = 4;
+
 /// What the file takes on the disk, in bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Space {
@@ -98,12 +105,13 @@ impl Writer {
     }
 
     /// Brings all of the WAL into the file and cuts it to nothing, so that it keeps no older page. Returns whether that
-    /// could be done: a reader whose transaction stays open prevents it.
+    /// could be done: a reader whose transaction stays open prevents it, and so does Litestream while it runs.
     pub fn empty_wal(&mut self) -> Result<bool, StoreError> {
+        let wanted = if self.is_replicated()? { LET_GO } else { 0 };
         let emptied = self
             .connection
             .busy_timeout(TURN)
-            .and_then(|()| self.try_to_empty_wal())
+            .and_then(|()| self.try_to_empty_wal(wanted))
             .and_then(|emptied| {
                 self.connection.busy_timeout(BUSY_TIMEOUT)?;
                 Ok(emptied)
@@ -111,15 +119,21 @@ impl Writer {
         emptied.map_err(|error| FileFault::from(error).at(&self.path))
     }
 
-    fn try_to_empty_wal(&self) -> rusqlite::Result<bool> {
+    fn try_to_empty_wal(&self, wanted: u32) -> rusqlite::Result<bool> {
+        let mut let_go = 0;
         for turn in 0..TURNS {
             if turn > 0 {
                 sleep(TURN);
             }
-            let sql = "PRAGMA wal_checkpoint(TRUNCATE)";
-            let busy: bool = self.connection.query_row(sql, [], |row| row.get(0))?;
-            if !busy {
-                return Ok(true);
+            // RESTART waits for the same readers as TRUNCATE, and leaves all in its place.
+            let is_cut = let_go == wanted;
+            let mode = if is_cut { "TRUNCATE" } else { "RESTART" };
+            let sql = format!("PRAGMA wal_checkpoint({mode})");
+            let busy: bool = self.connection.query_row(&sql, [], |row| row.get(0))?;
+            match (busy, is_cut) {
+                (false, true) => return Ok(true),
+                (false, false) => let_go += 1,
+                (true, _) => let_go = 0,
             }
         }
         Ok(false)

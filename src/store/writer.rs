@@ -109,9 +109,7 @@ impl Writer {
 
     /// Whether Litestream replicates the file, or did: it then keeps a read transaction open.
     pub fn is_replicated(&self) -> Result<bool, StoreError> {
-        self.connection
-            .table_exists(None, "_litestream_seq")
-            .map_err(|error| FileFault::from(error).at(&self.path))
+        is_replicated(&self.connection).map_err(|error| FileFault::from(error).at(&self.path))
     }
 
     /// Whether commits wait for the disk from now on (`FULL`) or not (`NORMAL`), so that a power cut may take them back.
@@ -133,6 +131,11 @@ impl Writer {
         let Self { path, connection } = self;
         Import::new(path, connection).map_err(|error| FileFault::from(error).at(path))
     }
+}
+
+/// By the table that Litestream makes for itself.
+pub(super) fn is_replicated(connection: &Connection) -> rusqlite::Result<bool> {
+    connection.table_exists(None, "_litestream_seq")
 }
 
 /// A read-write connection to whatever file is there. Its commits survive a power cut.
