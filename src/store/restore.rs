@@ -167,17 +167,13 @@ fn replace(
         schema::verify_for_writing(&live)?;
         // What was restored is in the file, and stays there whatever becomes of this: it only gives the space of the
         // WAL back, unless a reader of long needs it. Writers wait for the second checkpoint, so the first, which
-        // nobody waits for, does the work. Litestream cuts the WAL itself, once it has copied all of it.
+        // nobody waits for, does the work. Litestream makes its checkpoints itself, once it has copied all of the WAL.
         live.busy_timeout(CHECKPOINT_TIMEOUT)?;
-        let checkpoints: &[_] = if is_replicated(&live)? {
-            &["PASSIVE"]
-        } else {
-            &["PASSIVE", "TRUNCATE"]
-        };
-        for checkpoint in checkpoints {
-            let _ = live.query_row(&format!("PRAGMA wal_checkpoint({checkpoint})"), [], |_| {
-                Ok(())
-            });
+        if !is_replicated(&live)? {
+            for checkpoint in ["PASSIVE", "TRUNCATE"] {
+                let sql = format!("PRAGMA wal_checkpoint({checkpoint})");
+                let _ = live.query_row(&sql, [], |_| Ok(()));
+            }
         }
         sync_folder(path)?;
         Ok(replaced)

@@ -85,6 +85,11 @@ impl Writer {
     fn connect(path: &Path) -> Result<Self, FileFault> {
         let connection = connect(path)?;
         schema::verify_for_writing(&connection)?;
+        if is_replicated(&connection)? {
+            // Litestream makes the checkpoints, and asks others to make none: one between a copy of its own and its own
+            // checkpoint may lose what it has not copied.
+            connection.pragma_update(None, "wal_autocheckpoint", 0)?;
+        }
         Ok(Self {
             path: path.to_owned(),
             connection,

@@ -45,8 +45,8 @@ impl<'s> Replicating<'s> {
         sandbox.write(
             "litestream.yml",
             &format!(
-                "dbs:\n- path: {}\n  monitor-interval: 100ms\n  min-checkpoint-page-count: 100\n  \
-                 max-checkpoint-page-count: {PAGES}\n  replicas:\n  - type: file\n    path: {}\n    sync-interval: 100ms\n",
+                "dbs:\n- path: {}\n  monitor-interval: 100ms\n  max-checkpoint-page-count: {PAGES}\n  \
+                 replicas:\n  - type: file\n    path: {}\n    sync-interval: 100ms\n",
                 database.display(),
                 replica.display(),
             ),
