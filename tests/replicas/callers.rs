@@ -214,21 +214,28 @@ impl Caller<'_> {
         self.node.stated.fetch_max(stated, Ordering::SeqCst);
         if self.shared.is_replicated.load(Ordering::SeqCst) {
             self.seen.stated.push((at - stated) as f64);
-            self.is_ready();
+            self.is_fresh();
         }
     }
 
     /// While there is a writer node no data is stale.
-    fn is_ready(&mut self) {
-        let response = self.client.ask(request("/readyz", "").as_bytes());
-        let is_ready = response
-            .as_ref()
-            .is_ok_and(|response| response.status == 200);
-        if !is_ready && self.shared.is_replicated.load(Ordering::SeqCst) {
-            let said = response.map_or_else(|error| error.to_string(), |response| response.body);
-            self.wrong(&format!("is not ready: {said}"));
+    fn is_fresh(&mut self) {
+        match self.client.ask(request("/readyz", "").as_bytes()) {
+            Ok(response) if response.status == 200 => {}
+            Ok(response) if is_stale(&response) => {
+                if self.shared.is_replicated.load(Ordering::SeqCst) {
+                    self.wrong(&response.body);
+                }
+            }
+            Ok(_) => self.seen.silent += 1,
+            Err(error) => self.wrong(&format!("no answer: {error}")),
         }
     }
+}
+
+/// Whether `/readyz` says that the data is too old, and not that it could not be looked at.
+pub(crate) fn is_stale(response: &Response) -> bool {
+    response.status == 503 && response.body.contains("over database.stale_after")
 }
 
 /// A value in what `/metrics` says.

@@ -19,9 +19,9 @@ const PACKAGED: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/packaging/litestrea
 
 /// What of the packaged configuration is another here: where the files are, and, lest a test takes hours, how often
 /// there is a new snapshot.
-const DATABASE: &str = "/var/lib/sessile/sessions.db";
-const REPLICA: &str = "/var/backups/sessile/replica";
-const SNAPSHOTS: (&str, &str) = ("snapshot-interval: 15m", "snapshot-interval: 10s");
+const DATABASE: &str = "- path: /var/lib/sessile/sessions.db";
+const REPLICA: &str = "path: /var/backups/sessile/replica";
+const SNAPSHOTS: &str = "snapshot-interval:";
 
 pub(crate) struct Node {
     pub(crate) name: &'static str,
@@ -38,15 +38,22 @@ impl Node {
             folder,
             litestream: shared.litestream.clone(),
         };
-        let mut config = fs::read_to_string(format!("{PACKAGED}/litestream.yml")).unwrap();
-        for (packaged, here) in [
-            (DATABASE, node.database().to_str().unwrap()),
-            (REPLICA, replica(shared).to_str().unwrap()),
-            SNAPSHOTS,
-        ] {
-            assert!(config.contains(packaged), "{packaged}");
-            config = config.replacen(packaged, here, 1);
+        let packaged = fs::read_to_string(format!("{PACKAGED}/litestream.yml")).unwrap();
+        let (database, replica) = (node.database(), replica(shared));
+        let mut changed = 0;
+        let mut config = String::new();
+        for line in packaged.lines() {
+            let (indent, rest) = line.split_at(line.len() - line.trim_start().len());
+            let here = match rest {
+                DATABASE => format!("- path: {}", database.display()),
+                REPLICA => format!("path: {}", replica.display()),
+                _ if rest.starts_with(SNAPSHOTS) => format!("{SNAPSHOTS} 10s"),
+                _ => rest.to_owned(),
+            };
+            changed += u32::from(here != rest);
+            config += &format!("{indent}{here}\n");
         }
+        assert_eq!(changed, 3, "{config}");
         fs::write(node.config(), config).unwrap();
         node
     }

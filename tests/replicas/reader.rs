@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use crate::callers::request;
+use crate::callers::{is_stale, request};
 use crate::client::Client;
 use crate::clock::wall;
 use crate::node::Node;
@@ -64,7 +64,7 @@ impl Reader {
     pub(crate) fn turns_red(&self, shared: &Shared, killed: &Killed) -> Duration {
         let stale_after = stale_after(shared);
         let mut client = Client::new(&self.asked.address);
-        while self.is_ready(shared, &mut client) {
+        while !self.is_stale(shared, &mut client) {
             if killed.at.elapsed() > stale_after + LATE {
                 shared.fault(format!("{} does not say that it is stale", self.node.name));
                 break;
@@ -73,16 +73,16 @@ impl Reader {
         }
         let age = wall() - self.asked.stated.load(Ordering::SeqCst);
         if u128::from(age.unsigned_abs()) < stale_after.as_millis() {
-            shared.fault(format!("{} is not ready, and {age} ms old", self.node.name));
+            shared.fault(format!("{} calls {age} ms stale", self.node.name));
         }
         killed.at.elapsed()
     }
 
-    /// Waits until it is ready, and holds more than `held` commits: how long that took.
+    /// Waits until it is fresh, and holds more than `held` commits: how long that took.
     pub(crate) fn goes_on(&self, shared: &Shared, held: u64, patience: Duration) -> Duration {
         let began = Instant::now();
         let mut client = Client::new(&self.asked.address);
-        while self.asked.held() <= held || !self.is_ready(shared, &mut client) {
+        while self.asked.held() <= held || self.is_stale(shared, &mut client) {
             if began.elapsed() > patience {
                 shared.fault(format!(
                     "{} does not follow the writer node",
@@ -95,7 +95,7 @@ impl Reader {
         began.elapsed()
     }
 
-    fn is_ready(&self, shared: &Shared, client: &mut Client) -> bool {
+    fn is_stale(&self, shared: &Shared, client: &mut Client) -> bool {
         let response = client.ask(request("/readyz", "").as_bytes()).unwrap();
         if !matches!(response.status, 200 | 503) {
             shared.fault(format!(
@@ -103,7 +103,7 @@ impl Reader {
                 self.node.name, response.status
             ));
         }
-        response.status == 200
+        is_stale(&response)
     }
 }
 

@@ -100,7 +100,7 @@ fn readers(figures: &Figures) {
         at(&seen.stated, 0.5)
     });
     seen("  worst", &|seen| at(&seen.stated, 1.0));
-    seen("  times that nothing was said of it", &|seen| {
+    seen("  times that the file could not be looked at", &|seen| {
         seen.silent.to_string()
     });
     let took = |what: &str, value: &dyn Fn(&[Took]) -> String| {
@@ -114,7 +114,9 @@ fn readers(figures: &Figures) {
         middle(took, |took| took.processor)
     });
     seen("  an answer meanwhile, p99", &|seen| at(&seen.beside, 0.99));
+    seen("  worst", &|seen| at(&seen.beside, 1.0));
     seen("  an answer else, p99", &|seen| at(&seen.quiet, 0.99));
+    seen("  worst", &|seen| at(&seen.quiet, 1.0));
     row(
         "  stale by /readyz, after the writer node was killed",
         &figures.turned_red.map(time),

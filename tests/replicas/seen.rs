@@ -9,7 +9,7 @@ pub(crate) struct Seen {
     /// The age of the data at each answer, and at each heartbeat that was stated the age by that.
     pub(crate) ages: Vec<f64>,
     pub(crate) stated: Vec<f64>,
-    /// How often nothing was stated.
+    /// How often it was said that the file could not be looked at.
     pub(crate) silent: u64,
     /// How long answers took while no read node was taking a state over, and while one was.
     pub(crate) quiet: Vec<f64>,
