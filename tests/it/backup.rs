@@ -8,7 +8,7 @@ use std::thread;
 
 use rusqlite::Connection;
 
-use crate::callers::beside_callers;
+use crate::callers::{Stop, beside_callers};
 use crate::support::{Sandbox, fixture};
 
 /// Rows `numbers` of the user `u` in tenant `t`, which never expire.
@@ -71,13 +71,14 @@ fn a_copy_is_the_file_of_one_moment() {
                     }
                     commits
                 });
+                let stop = Stop(&done);
                 for number in 1..=5 {
                     let copy = format!("copy-{number}.db");
                     let json = sandbox.run(&["backup", "--json", &copy]).ok();
                     let json: serde_json::Value = serde_json::from_str(&json).unwrap();
                     copies.push((copy, json["sessions"].as_u64().unwrap()));
                 }
-                done.store(true, Ordering::Relaxed);
+                drop(stop);
                 let commits = u64::from(writer.join().unwrap());
                 let [.., (_, last)] = copies.as_slice() else {
                     panic!("no copies");

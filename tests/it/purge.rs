@@ -11,7 +11,7 @@ use sessile::session::{Leeway, Outlived, Policy, TenantId, UserId};
 use sessile::store::{Options, Reader, Snapshot, Writer};
 use sessile::time::{Span, Timestamp};
 
-use crate::callers::beside_callers;
+use crate::callers::{Stop, beside_callers};
 use crate::support::{PATIENCE, Sandbox};
 use crate::vectors::{imported, vectors};
 
@@ -291,6 +291,8 @@ fn nobody_is_held_up() {
             }
             rows
         });
+        // Even where a caller fails, so that the writer does not go on for ever.
+        let stop = Stop(&done);
         beside_callers(
             &server,
             |last, count| last == 2 && count == 2,
@@ -301,7 +303,7 @@ fn nobody_is_held_up() {
                 }
             },
         );
-        done.store(true, Ordering::Relaxed);
+        drop(stop);
         let rows = writer.join().unwrap();
         assert!(rows > 20, "{rows}");
         let kept = purge(&sandbox, &["--ended-before", "1d"])["kept"].as_u64();

@@ -14,6 +14,7 @@ use nix::sys::ptrace;
 use nix::unistd::Pid;
 use rustix::io::{FdFlags, fcntl_setfd};
 
+use crate::callers::Stop;
 use crate::support::{Connection, Ended, KEY, PATIENCE, Sandbox, Server, question, wait_until};
 
 /// A watchdog's limit for tests: asked for every 0.2 s.
@@ -286,6 +287,7 @@ fn a_restart_refuses_nobody_where_the_socket_is_handed_over() {
     let (done, answers) = (AtomicBool::new(false), AtomicUsize::new(0));
     let last = thread::scope(|scope| {
         let mut server = start();
+        let stop = Stop(&done);
         for _ in 0..4 {
             scope.spawn(|| {
                 while !done.load(Ordering::Relaxed) {
@@ -308,7 +310,7 @@ fn a_restart_refuses_nobody_where_the_socket_is_handed_over() {
             assert_eq!(server.ended().code, Some(0));
             server = start();
         }
-        done.store(true, Ordering::Relaxed);
+        drop(stop);
         server // which outlives the callers
     });
     last.signal("-TERM");
