@@ -157,7 +157,7 @@ fn replica(shared: &Shared) -> PathBuf {
     shared.root.join("replica")
 }
 
-/// The sizes of the replica's files of a kind, `wal` or `snapshots`.
+/// The sizes of the replica's files of a kind, `wal` or `snapshots`, that are whole: of others the name ends with `.tmp`.
 pub(crate) fn sizes(shared: &Shared, kind: &str) -> Vec<u64> {
     let children = |path: PathBuf| {
         let entries = fs::read_dir(path).into_iter().flatten();
@@ -165,6 +165,7 @@ pub(crate) fn sizes(shared: &Shared, kind: &str) -> Vec<u64> {
     };
     children(replica(shared).join("generations"))
         .flat_map(|generation| children(generation.join(kind)))
+        .filter(|file| file.extension().is_some_and(|extension| extension == "lz4"))
         .map(|file| fs::metadata(file).unwrap().len())
         .collect()
 }
