@@ -28,8 +28,7 @@ CREATE TABLE IF NOT EXISTS sessile_heartbeat (
 
 const BEAT: &str = "INSERT OR REPLACE INTO sessile_heartbeat (id, at) VALUES (1, ?1)";
 
-/// For how long a connection is waited for, and how often is looked for one meanwhile.
-const PATIENCE: Duration = Duration::from_millis(500);
+/// How often is looked for a free connection.
 const PAUSE: Duration = Duration::from_millis(5);
 
 /// The newest heartbeat that was read; `None` before the first reading, `Some(None)` of a file without one.
@@ -37,9 +36,9 @@ const PAUSE: Duration = Duration::from_millis(5);
 pub(super) struct Last(Mutex<Option<Option<Timestamp>>>);
 
 impl Reader {
-    /// The file's heartbeat, where it has one. If no connection is free for it, the one that was read last, which is
-    /// older. It may wait, for half a second at the most, or for a disk.
-    pub fn heartbeat(&self) -> Result<Option<Timestamp>, &'static str> {
+    /// The file's heartbeat, where it has one. If no connection comes free for it within `patience`, the one that was read
+    /// last, which is older. It may wait for a disk besides.
+    pub fn heartbeat(&self, patience: Duration) -> Result<Option<Timestamp>, &'static str> {
         let asked = Instant::now();
         let last = &self.last_heartbeat().0;
         loop {
@@ -48,7 +47,7 @@ impl Reader {
                 *last.lock().unwrap_or_else(PoisonError::into_inner) = Some(found);
                 return Ok(found);
             }
-            if asked.elapsed() > PATIENCE {
+            if asked.elapsed() >= patience {
                 let last = last.lock().unwrap_or_else(PoisonError::into_inner);
                 return last.ok_or("heartbeat can't be read in time");
             }
@@ -116,7 +115,7 @@ mod tests {
     fn the_newest_is_read_and_a_file_may_have_none() {
         let folder = tempfile::tempdir().unwrap();
         let (path, reader) = opened(folder.path());
-        assert_eq!(reader.heartbeat(), Ok(None));
+        assert_eq!(reader.heartbeat(PAUSE), Ok(None));
         let before = Timestamp::now();
         let mut writer = Writer::open(&path).unwrap();
         for _ in 0..2 {
@@ -154,7 +153,7 @@ mod tests {
         let (path, reader) = opened(folder.path());
         let taken = |work: &mut dyn FnMut()| reader.lend(|_| work()).is_some();
         let mut found = Ok(None);
-        taken(&mut || found = reader.heartbeat());
+        taken(&mut || found = reader.heartbeat(PAUSE));
         assert_eq!(found, Err("heartbeat can't be read in time"));
         let at = Writer::open(&path).unwrap().beat().unwrap();
         // The table is new, so the file is to be opened anew, which a count does.
@@ -163,9 +162,9 @@ mod tests {
         reader
             .count_blocking(&nobody.0, &nobody.1, &cutoffs)
             .unwrap();
-        assert_eq!(reader.heartbeat(), Ok(Some(at)));
+        assert_eq!(reader.heartbeat(PAUSE), Ok(Some(at)));
         Writer::open(&path).unwrap().beat().unwrap();
-        taken(&mut || found = reader.heartbeat());
+        taken(&mut || found = reader.heartbeat(PAUSE));
         assert_eq!(found, Ok(Some(at)));
     }
 }

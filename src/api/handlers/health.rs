@@ -22,6 +22,9 @@ use crate::time::{Span, Timestamp};
 /// How long a check may take before it has failed.
 const BOUND: Duration = Duration::from_secs(1);
 
+/// How long the heartbeat may wait for a connection of a file that gives answers.
+const PATIENCE: Duration = Duration::from_millis(500);
+
 /// 200 while the process lives; touches no file.
 pub(in crate::api) fn healthz() -> Response<Full<Bytes>> {
     respond(StatusCode::OK, JSON, r#"{"status":"ok"}"#)
@@ -81,13 +84,18 @@ pub(super) struct Seen {
 /// What was seen, in a few words why nothing was.
 pub(super) type Look = Result<Seen, &'static str>;
 
-/// Looks at the file, for as long as a check may take.
-async fn look(api: &Local) -> Look {
+/// Looks at the file, for as long as a check may take. Of one that gives no answer the heartbeat is not waited for.
+async fn look(api: &Local, is_answering: bool) -> Look {
     let reader = api.shared.reader.clone();
+    let patience = if is_answering {
+        PATIENCE
+    } else {
+        Duration::ZERO
+    };
     let look = spawn_blocking(move || {
         Ok(Seen {
             extent: reader.extent().map_err(|_| "file can't be looked at")?,
-            heartbeat: reader.heartbeat()?,
+            heartbeat: reader.heartbeat(patience)?,
         })
     });
     match timeout(BOUND, look).await {
@@ -107,7 +115,7 @@ pub(super) async fn checks(api: &Local, live: &Live) -> ([Check; 4], Look) {
     // Whatever the path leads to now is opened by the count, even if nobody asks the server anything: only then is
     // looked at it.
     let database = database(api, live).await;
-    let look = look(api).await;
+    let look = look(api, database.is_ok()).await;
     let stale_after = api.shared.settings.stale_after;
     let checks = [
         Check::new("accepting", accepting),
